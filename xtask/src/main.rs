@@ -1,1 +1,33 @@
-fn main() {}
+//! The project's chores: `cargo xtask <command>`. This file owns the command line; each
+//! command's work stands in a module of its own.
+
+use clap::{Parser, Subcommand};
+
+mod bpf;
+mod record;
+mod setup;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "The project's chores")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Install the programs that tests, recording and the BPF build use (Debian, needs root)
+    Setup(setup::Args),
+    /// Build the committed BPF object, or check that it is current
+    Bpf(bpf::Args),
+    /// Record the captures of testdata/ from real programs in network namespaces (needs root)
+    Record(record::Args),
+}
+
+fn main() -> anyhow::Result<()> {
+    match Cli::parse().command {
+        Command::Setup(args) => setup::run(&args),
+        Command::Bpf(args) => bpf::run(&args),
+        Command::Record(args) => record::run(&args),
+    }
+}

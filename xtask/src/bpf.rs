@@ -1,0 +1,10 @@
+//! `cargo xtask bpf`.
+
+/// Arguments of `cargo xtask bpf`.
+#[derive(clap::Args)]
+pub struct Args {}
+
+/// Runs the command.
+pub fn run(_: &Args) -> anyhow::Result<()> {
+    anyhow::bail!("not built yet")
+}
