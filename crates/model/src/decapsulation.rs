@@ -1,0 +1,51 @@
+//! Ingress, section 4 steps 7 to 9: what came through a tunnel is delivered without its outer
+//! headers. Whether it came through one, `tunnel` decides.
+
+use crate::checksum;
+use crate::ecn::Ecn;
+use crate::packet::Sink;
+use crate::tunnel::Tunnelled;
+use crate::wire::{Ip, be16};
+use dynencap_abi::Reason;
+
+/// Emits the inner packet, or says why it emitted nothing.
+pub(crate) fn decapsulate(tunnelled: &Tunnelled<'_>, sink: &mut impl Sink) -> Result<(), Reason> {
+    let Tunnelled {
+        outer,
+        inner,
+        inner_bytes,
+        ..
+    } = tunnelled;
+    let inner_class = inner.traffic_class();
+    let arrived = Ecn::of(Ip::V6(*outer).traffic_class());
+    let delivered = Ecn::combined(Ecn::of(inner_class), arrived).ok_or(Reason::EcnDrop)?;
+    let class = delivered.within(inner_class);
+
+    let ethertype = inner.ethertype();
+    if class == inner_class {
+        sink.frame(ethertype, &[inner_bytes]);
+        return Ok(());
+    }
+    match inner {
+        Ip::V4(ip) => {
+            let mut header = *ip.header;
+            let before = be16(&header, 0);
+            header[1] = class;
+            let checksum = checksum::update(be16(&header, 10), before, be16(&header, 0));
+            header[10..12].copy_from_slice(&checksum.to_be_bytes());
+            emit(ethertype, &header, inner_bytes, sink);
+        }
+        Ip::V6(ip) => {
+            let mut header = *ip.header;
+            header[1] = header[1] & 0x0f | class << 4;
+            emit(ethertype, &header, inner_bytes, sink);
+        }
+    }
+    Ok(())
+}
+
+/// `bytes` with `header` in place of as many of its first bytes.
+fn emit(ethertype: u16, header: &[u8], bytes: &[u8], sink: &mut impl Sink) {
+    let rest = bytes.get(header.len()..).unwrap_or_default();
+    sink.frame(ethertype, &[header, rest]);
+}
