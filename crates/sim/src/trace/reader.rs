@@ -1,0 +1,193 @@
+//! The reader of captures: recognises the format, numbers the packets, and puts file and
+//! packet to whatever the formats find broken.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::ops::Range;
+use std::path::Path;
+
+use super::error::{Broken, Fault, TraceError};
+use super::pcap::Pcap;
+use super::pcapng::{self, Pcapng};
+use super::source::Source;
+use super::{LinkType, Timestamp};
+
+/// One captured packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Frame<'a> {
+    /// Counted from 1 over the whole file.
+    pub number: u64,
+    /// When it was captured. A pcapng Simple Packet Block states no time: it takes that
+    /// of the packet before it, so that the order in time stays that of the file.
+    pub time: Timestamp,
+    /// Counted from 0 over the whole file, all sections together.
+    pub interface: u32,
+    /// Of that interface.
+    pub link_type: LinkType,
+    /// What was captured of it.
+    pub bytes: &'a [u8],
+    /// Its length on the wire.
+    pub original_len: u32,
+}
+
+/// A packet as the formats find it: its bytes lie in the source's buffer.
+#[derive(Debug)]
+pub(super) struct Record {
+    pub(super) time: Timestamp,
+    pub(super) interface: u32,
+    pub(super) link_type: LinkType,
+    pub(super) bytes: Range<usize>,
+    pub(super) original_len: u32,
+}
+
+/// The format of a capture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Classic pcap.
+    Pcap,
+    /// pcapng.
+    Pcapng,
+}
+
+#[derive(Debug)]
+enum Framing {
+    Pcap(Pcap),
+    Pcapng(Pcapng),
+    /// The end or an error was met: nothing follows, so that an error comes once.
+    Ended(Format),
+}
+
+/// Reads the packets of a capture, one at a time, in the order of the file.
+#[derive(Debug)]
+pub struct Reader<R> {
+    file: String,
+    source: Source<R>,
+    framing: Framing,
+    number: u64,
+    link_types: Vec<LinkType>,
+}
+
+impl Reader<Box<dyn Read>> {
+    /// Opens the file at this path, or standard input for `-`.
+    pub fn open_path(path: &Path) -> Result<Self, TraceError> {
+        let file = path.display().to_string();
+        if path.as_os_str() == "-" {
+            return Reader::open("standard input", Box::new(io::stdin()));
+        }
+        match File::open(path) {
+            Ok(input) => Reader::open(file, Box::new(input)),
+            Err(source) => Err(TraceError {
+                file,
+                packet: 1,
+                offset: 0,
+                fault: Fault::Read { source },
+            }),
+        }
+    }
+}
+
+impl<R: Read> Reader<R> {
+    /// Reads as far as it takes to know the format; `name` stands in errors.
+    pub fn open(name: impl Into<String>, input: R) -> Result<Reader<R>, TraceError> {
+        let file = name.into();
+        let mut source = Source::new(input);
+        match recognise(&mut source) {
+            Ok(framing) => Ok(Reader {
+                file,
+                source,
+                framing,
+                number: 0,
+                link_types: Vec::new(),
+            }),
+            Err(Broken { offset, fault }) => Err(TraceError {
+                file,
+                packet: 1,
+                offset,
+                fault,
+            }),
+        }
+    }
+
+    /// The next packet; `None` at the end of the file, and for ever after an error.
+    #[inline]
+    pub fn next_frame(&mut self) -> Result<Option<Frame<'_>>, TraceError> {
+        let found = match &mut self.framing {
+            Framing::Pcap(pcap) => pcap.next(&mut self.source),
+            Framing::Pcapng(pcapng) => pcapng.next(&mut self.source),
+            Framing::Ended(_) => return Ok(None),
+        };
+        match found {
+            Ok(Some(Record {
+                time,
+                interface,
+                link_type,
+                bytes,
+                original_len,
+            })) => {
+                self.number += 1;
+                if self.link_types.last() != Some(&link_type) {
+                    self.note(link_type);
+                }
+                let bytes = self.source.taken(bytes);
+                let number = self.number;
+                Ok(Some(Frame {
+                    number,
+                    time,
+                    interface,
+                    link_type,
+                    bytes,
+                    original_len,
+                }))
+            }
+            Ok(None) => {
+                self.framing = Framing::Ended(self.format());
+                Ok(None)
+            }
+            Err(broken) => Err(self.fail(broken)),
+        }
+    }
+
+    /// The file's format.
+    pub fn format(&self) -> Format {
+        match self.framing {
+            Framing::Pcap(_) => Format::Pcap,
+            Framing::Pcapng(_) => Format::Pcapng,
+            Framing::Ended(format) => format,
+        }
+    }
+
+    /// The link types of the packets so far, each once, in the order of their coming.
+    pub fn link_types(&self) -> &[LinkType] {
+        &self.link_types
+    }
+
+    fn note(&mut self, link_type: LinkType) {
+        if !self.link_types.contains(&link_type) {
+            self.link_types.push(link_type);
+        }
+    }
+
+    #[cold]
+    fn fail(&mut self, Broken { offset, fault }: Broken) -> TraceError {
+        self.framing = Framing::Ended(self.format());
+        TraceError {
+            file: self.file.clone(),
+            packet: self.number + 1,
+            offset,
+            fault,
+        }
+    }
+}
+
+fn recognise<R: Read>(source: &mut Source<R>) -> Result<Framing, Broken> {
+    source.require(4, "magic number")?;
+    let magic = source.bytes().first_chunk().copied().unwrap_or_default();
+    match Pcap::recognise(magic) {
+        Some(Ok((order, unit))) => Pcap::open(source, order, unit).map(Framing::Pcap),
+        Some(Err(fault)) => Err(source.broken(fault)),
+        None if magic == pcapng::SECTION_HEADER.to_be_bytes() => {
+            Pcapng::open(source).map(Framing::Pcapng)
+        }
+        None => Err(source.broken(Fault::Magic { found: magic })),
+    }
+}

@@ -1,0 +1,226 @@
+//! Writers of captures. Both stream; neither flushes, so that the caller decides when a
+//! file is whole.
+
+use std::io::Write;
+
+use super::error::WriteError;
+use super::interface::TIME_RESOLUTION;
+use super::pcap::{MICROSECONDS, NANOSECONDS};
+use super::pcapng::{BYTE_ORDER_MAGIC, ENHANCED_PACKET, INTERFACE, SECTION_HEADER};
+use super::{LinkType, MAX_CAPTURED, Timestamp};
+
+/// A packet to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Packet<'a> {
+    /// When it was on the link.
+    pub time: Timestamp,
+    /// What `bytes` begin with.
+    pub link_type: LinkType,
+    /// What there is of it.
+    pub bytes: &'a [u8],
+    /// Its length on the wire.
+    pub original_len: u32,
+    /// Shown beside it by readers of pcapng; pcap has no room for one.
+    pub comment: Option<&'a str>,
+}
+
+/// In what unit a pcap file counts the fraction of a second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resolution {
+    /// What every reader takes; finer times are cut.
+    Microsecond,
+    /// As precise as [`Timestamp`].
+    Nanosecond,
+}
+
+/// Writes pcapng in nanoseconds, one interface per link type.
+#[derive(Debug)]
+pub struct PcapngWriter<W> {
+    output: W,
+    /// The place is the interface's number.
+    interfaces: Vec<LinkType>,
+    /// Of the block in hand, kept for its room.
+    block: Vec<u8>,
+}
+
+const HARDWARE: u16 = 2;
+const OPERATING_SYSTEM: u16 = 3;
+const USER_APPLICATION: u16 = 4;
+const INTERFACE_NAME: u16 = 2;
+const COMMENT: u16 = 1;
+
+impl<W: Write> PcapngWriter<W> {
+    /// Writes the section header; interfaces follow as packets need them. The header
+    /// says nothing of the machine: the same packets make the same file anywhere.
+    pub fn new(output: W) -> Result<Self, WriteError> {
+        let mut writer = PcapngWriter {
+            output,
+            interfaces: Vec::new(),
+            block: Vec::new(),
+        };
+        writer.begin(SECTION_HEADER);
+        writer.words([BYTE_ORDER_MAGIC]);
+        writer.block.extend_from_slice(&[1, 0, 0, 0]);
+        // The section's length: not known while streaming.
+        writer.block.extend_from_slice(&u64::MAX.to_le_bytes());
+        for code in [HARDWARE, OPERATING_SYSTEM, USER_APPLICATION] {
+            writer.option(code, b"dynsim");
+        }
+        writer.option(0, &[]);
+        writer.end()?;
+        Ok(writer)
+    }
+
+    /// Writes one packet, after its interface where that is new.
+    pub fn write(&mut self, packet: &Packet<'_>) -> Result<(), WriteError> {
+        let captured = captured_length(packet.bytes)?;
+        let comment = packet.comment.unwrap_or_default();
+        if u16::try_from(comment.len()).is_err() {
+            return Err(WriteError::CommentLength {
+                length: comment.len(),
+            });
+        }
+        let interface = self.interface(packet.link_type)?;
+
+        self.begin(ENHANCED_PACKET);
+        let Timestamp(ticks) = packet.time;
+        self.words([
+            interface,
+            (ticks >> 32) as u32,
+            ticks as u32,
+            captured,
+            packet.original_len,
+        ]);
+        self.padded(packet.bytes);
+        if !comment.is_empty() {
+            self.option(COMMENT, comment.as_bytes());
+            self.option(0, &[]);
+        }
+        self.end()
+    }
+
+    /// Gives the output back.
+    pub fn into_inner(self) -> W {
+        self.output
+    }
+
+    fn interface(&mut self, link_type: LinkType) -> Result<u32, WriteError> {
+        if let Some(known) = self.interfaces.iter().position(|known| *known == link_type) {
+            return Ok(known as u32);
+        }
+        self.begin(INTERFACE);
+        // No snap length: packets are whole as far as this file is concerned.
+        self.words([u32::from(link_type.number()), 0]);
+        self.option(INTERFACE_NAME, link_type.name().as_bytes());
+        self.option(TIME_RESOLUTION, &[9]);
+        self.option(0, &[]);
+        self.end()?;
+        self.interfaces.push(link_type);
+        Ok(self.interfaces.len() as u32 - 1)
+    }
+
+    fn begin(&mut self, kind: u32) {
+        self.block.clear();
+        // The length stands in as zero until the end shows it.
+        self.words([kind, 0]);
+    }
+
+    fn words<const N: usize>(&mut self, words: [u32; N]) {
+        for word in words {
+            self.block.extend_from_slice(&word.to_le_bytes());
+        }
+    }
+
+    fn padded(&mut self, bytes: &[u8]) {
+        self.block.extend_from_slice(bytes);
+        self.block.resize(self.block.len().next_multiple_of(4), 0);
+    }
+
+    /// The caller has checked that the value's length fits.
+    fn option(&mut self, code: u16, value: &[u8]) {
+        self.words([u32::from(code) | (value.len() as u32) << 16]);
+        self.padded(value);
+    }
+
+    fn end(&mut self) -> Result<(), WriteError> {
+        let length = self.block.len() as u32 + 4;
+        self.words([length]);
+        if let Some(field) = self.block.get_mut(4..8) {
+            field.copy_from_slice(&length.to_le_bytes());
+        }
+        Ok(self.output.write_all(&self.block)?)
+    }
+}
+
+/// Writes classic pcap.
+#[derive(Debug)]
+pub struct PcapWriter<W> {
+    output: W,
+    link_type: LinkType,
+    resolution: Resolution,
+}
+
+impl<W: Write> PcapWriter<W> {
+    /// Writes the file header.
+    pub fn new(
+        mut output: W,
+        link_type: LinkType,
+        resolution: Resolution,
+    ) -> Result<Self, WriteError> {
+        let magic = match resolution {
+            Resolution::Microsecond => MICROSECONDS,
+            Resolution::Nanosecond => NANOSECONDS,
+        };
+        let version = 4 << 16 | 2;
+        let header = [
+            magic,
+            version,
+            0,
+            0,
+            MAX_CAPTURED,
+            u32::from(link_type.number()),
+        ];
+        output.write_all(header.map(u32::to_le_bytes).as_flattened())?;
+        Ok(PcapWriter {
+            output,
+            link_type,
+            resolution,
+        })
+    }
+
+    /// Writes one packet of the file's link type; its comment is left out.
+    pub fn write(&mut self, packet: &Packet<'_>) -> Result<(), WriteError> {
+        if packet.link_type != self.link_type {
+            return Err(WriteError::LinkType {
+                file: self.link_type,
+                packet: packet.link_type,
+            });
+        }
+        let captured = captured_length(packet.bytes)?;
+        let (seconds, nanoseconds) = packet.time.parts();
+        let seconds = u32::try_from(seconds).map_err(|_| WriteError::Time { time: packet.time })?;
+        let fraction = match self.resolution {
+            Resolution::Microsecond => nanoseconds / 1000,
+            Resolution::Nanosecond => nanoseconds,
+        };
+        let header = [seconds, fraction, captured, packet.original_len];
+        self.output
+            .write_all(header.map(u32::to_le_bytes).as_flattened())?;
+        Ok(self.output.write_all(packet.bytes)?)
+    }
+
+    /// Gives the output back.
+    pub fn into_inner(self) -> W {
+        self.output
+    }
+}
+
+fn captured_length(bytes: &[u8]) -> Result<u32, WriteError> {
+    u32::try_from(bytes.len())
+        .ok()
+        .filter(|length| *length <= MAX_CAPTURED)
+        .ok_or(WriteError::PacketLength {
+            length: bytes.len(),
+            limit: MAX_CAPTURED,
+        })
+}
