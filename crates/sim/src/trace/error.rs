@@ -82,7 +82,7 @@ pub enum Fault {
     },
     /// A pcapng block whose length cannot be.
     #[error(
-        "expected a {block} length of {minimum} to {maximum} bytes, a multiple of 4, found {found}"
+        "expected the {block} to be {minimum} to {maximum} bytes long, a multiple of 4, found {found}"
     )]
     BlockLength {
         /// The block's name.

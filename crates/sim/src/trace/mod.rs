@@ -50,3 +50,6 @@ fn captured_limit(snap_length: u32) -> u32 {
         stated => stated.clamp(FORGIVEN_CAPTURED, MAX_CAPTURED),
     }
 }
+
+#[cfg(test)]
+mod tests;

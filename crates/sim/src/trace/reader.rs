@@ -161,6 +161,12 @@ impl<R: Read> Reader<R> {
         &self.link_types
     }
 
+    /// How much memory the packets' window takes.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        self.source.held()
+    }
+
     fn note(&mut self, link_type: LinkType) {
         if !self.link_types.contains(&link_type) {
             self.link_types.push(link_type);

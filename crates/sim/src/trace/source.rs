@@ -104,6 +104,12 @@ impl<R: Read> Source<R> {
         }
     }
 
+    /// How much memory the window takes.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        self.buffer.capacity()
+    }
+
     #[cold]
     fn refill(&mut self, wanted: usize) -> Result<usize, Broken> {
         self.buffer.copy_within(self.start..self.end, 0);
