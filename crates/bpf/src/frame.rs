@@ -1,0 +1,279 @@
+//! A frame at a TC hook: reads, writes, room for headers. All access to packet bytes is here;
+//! offsets count from the IP header, behind the 14 bytes of Ethernet.
+//!
+//! Bytes are read and written in place: each `bpf_skb_load_bytes`/`store_bytes` costs some 35 ns
+//! more. Every helper that may move the packet invalidates the pointers: a view borrows the
+//! frame, and what may move the packet takes it mutably.
+//!
+//! Numbers only, one by one: arrays and packed structures in an `Option` go through the stack
+//! byte by byte, or by misaligned words, which the verifier refuses on the stack (it allows
+//! them in packets).
+
+use crate::storage::Socket;
+use aya_ebpf::{
+    bindings::__sk_buff,
+    helpers::generated::{
+        bpf_skb_adjust_room, bpf_skb_load_bytes, bpf_skb_pull_data, bpf_skb_store_bytes,
+    },
+    programs::TcContext,
+};
+use core::{
+    marker::PhantomData,
+    mem::{MaybeUninit, size_of},
+};
+use dynencap_abi::{Reason, Verdict};
+
+/// Other programs on the device go on (`TCX_NEXT`; `TC_ACT_UNSPEC` means the same to a
+/// classifier).
+const NEXT: i32 = -1;
+/// `TC_ACT_SHOT`.
+const SHOT: i32 = 2;
+/// `BPF_ADJ_ROOM_MAC`: behind the Ethernet header.
+const BEHIND_ETHERNET: u32 = 1;
+/// `BPF_F_RECOMPUTE_CSUM`.
+const RECOMPUTE_CSUM: u64 = 1;
+
+const ETHERNET_LEN: u32 = 14;
+const ETHERTYPE_OFFSET: u32 = 12;
+/// Up to here numbers are read in place.
+const NEAR: u32 = 128;
+
+/// Ethernet types as `__sk_buff::protocol` holds them.
+pub(crate) const IPV4: u16 = 0x0800u16.to_be();
+pub(crate) const IPV6: u16 = 0x86DDu16.to_be();
+
+/// The reasons whose verdict is a drop, as a set of bits: a `match` would become a call.
+const DROPPED: u32 = {
+    let mut bits = 0;
+    let mut index = 0;
+    while index < Reason::COUNT {
+        if matches!(Reason::ALL[index].verdict(), Verdict::Dropped) {
+            bits |= 1 << Reason::ALL[index] as u32;
+        }
+        index += 1;
+    }
+    bits
+};
+
+/// What the hook returns for a frame that met this fate.
+#[inline(always)]
+pub(crate) fn verdict(reason: Reason) -> i32 {
+    if DROPPED >> reason as u32 & 1 != 0 {
+        SHOT
+    } else {
+        NEXT
+    }
+}
+
+pub(crate) struct Frame {
+    skb: *mut __sk_buff,
+}
+
+impl Frame {
+    #[inline(always)]
+    pub(crate) fn new(context: &TcContext) -> Self {
+        Self {
+            skb: context.skb.skb,
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn mark(&self) -> u32 {
+        // SAFETY: a field of the hook's context; the verifier checks each access.
+        unsafe { (*self.skb).mark }
+    }
+
+    /// Ethernet type in network order; a VLAN's where the tag stands in the frame.
+    #[inline(always)]
+    pub(crate) fn protocol(&self) -> u16 {
+        // SAFETY: as in `mark`.
+        unsafe { (*self.skb).protocol as u16 }
+    }
+
+    /// Bytes from the IP header on.
+    #[inline(always)]
+    pub(crate) fn len(&self) -> u32 {
+        // SAFETY: as in `mark`.
+        unsafe { (*self.skb).len }.saturating_sub(ETHERNET_LEN)
+    }
+
+    /// More than 0: a super-packet. (`gso_segs` would read 0 for those of packet sockets.)
+    #[inline(always)]
+    pub(crate) fn gso_size(&self) -> u32 {
+        // SAFETY: as in `mark`.
+        unsafe { (*self.skb).gso_size }
+    }
+
+    #[inline(always)]
+    pub(crate) fn socket(&self) -> Option<Socket> {
+        // SAFETY: as in `mark`.
+        Socket::new(unsafe { (*self.skb).__bindgen_anon_2.sk })
+    }
+
+    /// The N bytes from `offset` on, pulled into the linear part where they are not in it.
+    #[inline(always)]
+    pub(crate) fn pulled<const N: usize>(&mut self, offset: u32) -> Option<View<'_, N>> {
+        let at = i64::from(ETHERNET_LEN + offset);
+        let start = match self.checked(at, N) {
+            Some(start) => start,
+            None => {
+                // SAFETY: takes any length.
+                unsafe { bpf_skb_pull_data(self.skb, ETHERNET_LEN + offset + N as u32) };
+                self.checked(at, N)?
+            }
+        };
+        Some(View {
+            start,
+            frame: PhantomData,
+        })
+    }
+
+    /// One number from anywhere in the packet, as it stands in memory.
+    #[inline(always)]
+    pub(crate) fn read<T: Number>(&self, offset: u32) -> Option<T> {
+        // A bound that the verifier can follow for offsets that come from the packet.
+        if offset <= NEAR
+            && let Some(start) = self.checked(i64::from(ETHERNET_LEN + offset), size_of::<T>())
+        {
+            // SAFETY: `checked` for the number's size.
+            return Some(unsafe { start.cast::<T>().read_unaligned() });
+        }
+        self.load(offset)
+    }
+
+    /// The N bytes from `offset` on, to be written; offset −2 is the Ethernet type.
+    ///
+    /// Mind that a single write of this kind makes the verifier put an unshare of cloned
+    /// packets in front of the whole program; the ingress program does without.
+    #[inline(always)]
+    pub(crate) fn space<const N: usize>(&mut self, offset: i32) -> Option<Space<'_, N>> {
+        let start = self.checked(i64::from(ETHERNET_LEN) + i64::from(offset), N)?;
+        Some(Space {
+            start,
+            frame: PhantomData,
+        })
+    }
+
+    /// Pointer to bytes that lie in the linear part.
+    #[inline(always)]
+    fn checked(&self, at: i64, len: usize) -> Option<*mut u8> {
+        // SAFETY: the pointers are compared, not followed; the context's 32-bit fields become
+        // pointers by the verifier's grace. Volatile, so that each check loads them anew: kept
+        // in a register across blocks, LLVM would widen them by `w3 = w3`, which makes a
+        // scalar of the pointer.
+        unsafe {
+            let data = (&raw const (*self.skb).data).read_volatile();
+            let data_end = (&raw const (*self.skb).data_end).read_volatile();
+            let start = (data as usize as *mut u8).offset(at as isize);
+            let end = data_end as usize as *mut u8;
+            if start.add(len) > end {
+                None
+            } else {
+                Some(start)
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn load<T: Number>(&self, offset: u32) -> Option<T> {
+        let mut value = MaybeUninit::<T>::uninit();
+        // SAFETY: the helper writes all of the number or fails.
+        unsafe {
+            let result = bpf_skb_load_bytes(
+                self.skb.cast_const().cast(),
+                ETHERNET_LEN + offset,
+                value.as_mut_ptr().cast(),
+                size_of::<T>() as u32,
+            );
+            if result == 0 {
+                Some(value.assume_init())
+            } else {
+                None
+            }
+        }
+    }
+
+    /// Replaces bytes of a frame that comes in. Here the helper is needed: a device may have
+    /// summed the packet (`CHECKSUM_COMPLETE`), and that sum must follow the change.
+    #[inline(always)]
+    pub(crate) fn replace<T: Number>(&mut self, offset: u32, value: T) -> Option<()> {
+        self.store(ETHERNET_LEN + offset, value, RECOMPUTE_CSUM)
+    }
+
+    /// Sets the Ethernet type of a frame that comes in: adjust_room changes the kernel's idea
+    /// of the protocol, not the bytes. (No sum covers the Ethernet header.)
+    #[inline(always)]
+    pub(crate) fn replace_ethertype(&mut self, protocol: u16) -> Option<()> {
+        self.store(ETHERTYPE_OFFSET, protocol, 0)
+    }
+
+    #[inline(always)]
+    fn store<T: Number>(&mut self, at: u32, value: T, flags: u64) -> Option<()> {
+        // SAFETY: the helper reads the value's bytes, all of which are initialised.
+        let result = unsafe {
+            bpf_skb_store_bytes(
+                self.skb,
+                at,
+                (&raw const value).cast(),
+                size_of::<T>() as u32,
+                flags,
+            )
+        };
+        if result == 0 { Some(()) } else { None }
+    }
+
+    /// Makes room behind the Ethernet header, or takes bytes away there.
+    #[inline(always)]
+    pub(crate) fn adjust_room(&mut self, difference: i32, flags: u64) -> Option<()> {
+        // SAFETY: takes any arguments.
+        let result = unsafe { bpf_skb_adjust_room(self.skb, difference, BEHIND_ETHERNET, flags) };
+        if result == 0 { Some(()) } else { None }
+    }
+}
+
+mod number {
+    pub(crate) trait Number: Copy {}
+    impl Number for u8 {}
+    impl Number for u16 {}
+    impl Number for u32 {}
+    impl Number for u64 {}
+}
+use number::Number;
+
+/// N readable bytes of a packet.
+#[derive(Clone, Copy)]
+pub(crate) struct View<'a, const N: usize> {
+    start: *const u8,
+    frame: PhantomData<&'a Frame>,
+}
+
+impl<const N: usize> View<'_, N> {
+    /// As it stands in memory.
+    #[inline(always)]
+    pub(crate) fn read<T: Number, const AT: usize>(self) -> T {
+        const { assert!(AT + size_of::<T>() <= N) };
+        // SAFETY: inside the N bytes; any bytes make a number, and no alignment is asked for.
+        unsafe { self.start.add(AT).cast::<T>().read_unaligned() }
+    }
+
+    #[inline(always)]
+    pub(crate) fn address<const LOW: usize, const HIGH: usize>(self) -> [u64; 2] {
+        const { assert!(LOW + 8 == HIGH) };
+        [self.read::<u64, LOW>(), self.read::<u64, HIGH>()]
+    }
+}
+
+/// N writable bytes of a packet.
+pub(crate) struct Space<'a, const N: usize> {
+    start: *mut u8,
+    frame: PhantomData<&'a mut Frame>,
+}
+
+impl<const N: usize> Space<'_, N> {
+    #[inline(always)]
+    pub(crate) fn write<T: Number, const AT: usize>(&mut self, value: T) {
+        const { assert!(AT + size_of::<T>() <= N) };
+        // SAFETY: inside the N bytes, and no alignment is asked for.
+        unsafe { self.start.add(AT).cast::<T>().write_unaligned(value) };
+    }
+}

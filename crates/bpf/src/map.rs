@@ -1,0 +1,98 @@
+//! The maps, under the names of `abi::object`, and the counting of reasons.
+
+use crate::storage::SocketStorage;
+use aya_ebpf::{
+    btf_maps::{Array, HashMap, PerCpuArray},
+    macros::btf_map,
+};
+use core::mem::{offset_of, size_of};
+use dynencap_abi::{Reason, TunnelSpec, object::MAX_TUNNELS};
+
+#[btf_map]
+pub(crate) static SOCKETS: SocketStorage = SocketStorage::new();
+#[btf_map]
+static CONFIG: Array<Config, 1> = Array::new();
+#[btf_map]
+static COUNTERS: PerCpuArray<u64, { Reason::COUNT }> = PerCpuArray::new();
+#[btf_map]
+static TUNNELS: HashMap<TunnelKey, TunnelSpec, { MAX_TUNNELS as usize }> = HashMap::new();
+#[btf_map]
+static LAB_DEVICE: Array<u32, 1> = Array::new();
+
+/// `abi::Config` with the address as words.
+#[repr(C)]
+pub(crate) struct Config {
+    source: [u32; 4],
+    pub(crate) uplink_mtu: u32,
+    pub(crate) flags: u32,
+}
+
+/// `abi::TunnelKey` in words: built from bytes it would be filled byte by byte.
+#[repr(C)]
+pub(crate) struct TunnelKey {
+    pub(crate) address: [u32; 4],
+    /// Protocol, a zero byte, port.
+    protocol_port: u32,
+}
+
+const _: () = {
+    use dynencap_abi as abi;
+    assert!(size_of::<Config>() == size_of::<abi::Config>());
+    assert!(offset_of!(Config, uplink_mtu) == offset_of!(abi::Config, uplink_mtu));
+    assert!(offset_of!(Config, flags) == offset_of!(abi::Config, flags));
+    assert!(size_of::<TunnelKey>() == size_of::<abi::TunnelKey>());
+    assert!(offset_of!(TunnelKey, protocol_port) == offset_of!(abi::TunnelKey, protocol));
+    assert!(offset_of!(abi::TunnelKey, port) == offset_of!(TunnelKey, protocol_port) + 2);
+};
+
+impl Config {
+    /// Outer source for IPv4 packets; all zero: none.
+    #[inline(always)]
+    pub(crate) fn source(&self) -> [u64; 2] {
+        let [a, b, c, d] = self.source.map(|word| u64::from(u32::from_le(word)));
+        [(a | b << 32).to_le(), (c | d << 32).to_le()]
+    }
+}
+
+impl TunnelKey {
+    /// The port as on the wire.
+    #[inline(always)]
+    pub(crate) fn new(address: [u32; 4], protocol: u8, port: u16) -> Self {
+        let port = u32::from(u16::from_le(port));
+        Self {
+            address,
+            protocol_port: (u32::from(protocol) | port << 16).to_le(),
+        }
+    }
+}
+
+/// What the operator set. `None` cannot happen (the array has one value), but the verifier
+/// does not know it.
+#[inline(always)]
+pub(crate) fn config() -> Option<&'static Config> {
+    CONFIG.get(0)
+}
+
+#[inline(always)]
+pub(crate) fn lab_device() -> Option<u32> {
+    LAB_DEVICE.get(0).copied()
+}
+
+#[inline(always)]
+pub(crate) fn tunnel(key: &TunnelKey) -> Option<u32> {
+    // SAFETY: the byte is copied at once; an element that user space deletes meanwhile is
+    // freed or reused only after the program ends, or holds another tunnel's valid length.
+    unsafe { TUNNELS.get(key) }.map(|spec| u32::from(spec.header_len))
+}
+
+/// Adds one to the reason's counter.
+#[inline(always)]
+pub(crate) fn count(reason: Reason) {
+    if let Some(counter) = COUNTERS.get_ptr_mut(reason as u32) {
+        // SAFETY: a value of this CPU, and TC programs do not interrupt each other on one CPU
+        // (bottom halves are off), so a plain add is enough. An atomic one would cost 5 ns,
+        // and with relaxed order LLVM makes a non-fetching add of it even where the result is
+        // used.
+        unsafe { *counter = (*counter).wrapping_add(1) }
+    }
+}
