@@ -1,1 +1,37 @@
-//! Placeholder until this crate's first slice lands.
+//! Runs the committed BPF object in user space, instruction by instruction, without root: the
+//! same bytecode that the kernel runs, over emulated maps, sockets and helpers.
+//!
+//! Bird's-eye view: [`Machine`] owns everything. `object` takes programs and maps out of the
+//! ELF file, `insn` decodes, `interpreter` runs, `memory` says which bytes a program may touch,
+//! `helper` does what the kernel's helpers do, `context` lays out what programs get in r1,
+//! `option` and `machine` are the hooks. [`gso`] is what the kernel does with a super-packet
+//! after the program.
+//!
+//! Invariants: nothing here panics on any bytecode, frame or option; a run depends on nothing
+//! but its inputs (clock and seed are inputs); a program that does what the verifier would have
+//! refused gets a [`Fault`] that names program, instruction and source line.
+
+#![forbid(unsafe_code)]
+
+mod checksum;
+mod context;
+mod fault;
+pub mod gso;
+mod helper;
+mod insn;
+mod interpreter;
+mod machine;
+mod map;
+mod memory;
+mod object;
+mod option;
+mod room;
+mod skb;
+mod socket;
+
+pub use fault::{Access, Fault, FaultKind, LoadError, MapError};
+pub use interpreter::Meter;
+pub use machine::{Machine, Storages, TcRun};
+pub use option::{GetOption, SetOption};
+pub use skb::{Encapsulation, Gso, GsoKind, Skb, Tunnel};
+pub use socket::{SocketId, SocketKind};
