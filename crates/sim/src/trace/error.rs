@@ -140,16 +140,6 @@ pub enum Fault {
         /// The limit.
         limit: usize,
     },
-    /// An instant that nanoseconds since 1970 cannot tell.
-    #[error(
-        "expected an instant between 1970 and 2554, found {ticks} ticks of interface {interface}"
-    )]
-    Time {
-        /// The stated count.
-        ticks: u64,
-        /// The packet's interface.
-        interface: u32,
-    },
     /// A packet of a link type that cannot be replayed.
     #[error(
         "expected a link type among {}, found {number} ({}) on interface {interface}",

@@ -319,19 +319,14 @@ impl Pcapng {
             });
         }
 
-        let time = match kind {
-            Kind::SimplePacket => self.time,
-            _ => {
-                let ticks = u64::from(high) << 32 | u64::from(low);
-                interface.clock.at(ticks).ok_or(Broken {
-                    offset: start + FRONT as u64 + 4,
-                    fault: Fault::Time {
-                        ticks,
-                        interface: number,
-                    },
-                })?
-            }
+        let ticks = u64::from(high) << 32 | u64::from(low);
+        // Joined captures bring negative times and such: the order is what matters, and
+        // it stays if the packet takes the time of the one before.
+        let told = match kind {
+            Kind::SimplePacket => None,
+            _ => interface.clock.at(ticks),
         };
+        let time = told.unwrap_or(self.time);
         self.time = time;
         let mut bytes = source.take(length as usize);
         bytes.start += FRONT + kind.fixed();

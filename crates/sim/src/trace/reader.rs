@@ -17,8 +17,9 @@ use super::{LinkType, Timestamp};
 pub struct Frame<'a> {
     /// Counted from 1 over the whole file.
     pub number: u64,
-    /// When it was captured. A pcapng Simple Packet Block states no time: it takes that
-    /// of the packet before it, so that the order in time stays that of the file.
+    /// When it was captured. Where pcapng states no time (Simple Packet Block) or one
+    /// that [`Timestamp`] cannot tell (before 1970), that of the packet before: the order
+    /// in time stays that of the file.
     pub time: Timestamp,
     /// Counted from 0 over the whole file, all sections together.
     pub interface: u32,
