@@ -11,8 +11,9 @@ use std::process::Command;
 use dynencap_sim::trace::{
     LinkType, Packet, PcapWriter, PcapngWriter, Reader, Resolution, Timestamp,
 };
+use pcap_file::Endianness;
 use pcap_file::pcap::PcapReader;
-use pcap_file::pcapng::{Block, PcapNgReader};
+use pcap_file::pcapng::PcapNgReader;
 
 /// What readers must agree upon.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -139,14 +140,27 @@ fn by_pcap_crate(file: File) -> Vec<(u32, Vec<u8>)> {
     packets
 }
 
+/// The crate's blocks, their packets decoded here: its own decoding gives up at an option
+/// that is not UTF-8.
 fn by_pcapng_crate(file: File) -> Vec<(u32, Vec<u8>)> {
     let mut reader = PcapNgReader::new(file).unwrap();
     let mut packets = Vec::new();
-    while let Some(block) = reader.next_block() {
-        packets.push(match block.unwrap() {
-            Block::EnhancedPacket(packet) => (packet.original_len, packet.data.to_vec()),
-            Block::Packet(packet) => (packet.original_len, packet.data.to_vec()),
-            Block::SimplePacket(packet) => (packet.original_len, packet.data.to_vec()),
+    while let Some(block) = reader.next_raw_block() {
+        let (kind, body) = match block {
+            Ok(block) => (block.type_, block.body.to_vec()),
+            Err(error) => panic!("{error}"),
+        };
+        let number = |at: usize| {
+            let bytes = body[at..at + 4].try_into().unwrap();
+            match reader.section().endianness {
+                Endianness::Big => u32::from_be_bytes(bytes),
+                Endianness::Little => u32::from_le_bytes(bytes),
+            }
+        };
+        packets.push(match kind {
+            2 | 6 => (number(16), body[20..20 + number(12) as usize].to_vec()),
+            // The recordings' simple packets are cut to 128 bytes: none is padded.
+            3 => (number(0), body[4..].to_vec()),
             _ => continue,
         });
     }
@@ -159,7 +173,9 @@ fn by_tshark(path: &Path) -> Option<Vec<String>> {
     let mut command = Command::new("tshark");
     // Without dissectors above the frame, and without names.
     let frame_only = ["-n", "--disable-protocol", "eth"];
-    command.args(frame_only).args(["-T", "fields", "-E", "separator=,"]);
+    command
+        .args(frame_only)
+        .args(["-T", "fields", "-E", "separator=,"]);
     // tshark counts custom blocks as frames; only packets have a link type.
     command.args(["-Y", "frame.encap_type"]);
     for field in [
@@ -193,10 +209,18 @@ fn as_tshark_says(frame: &Seen, comment: &str) -> String {
     format!("{seconds}.{nanoseconds:09},{captured},{original},{comment}")
 }
 
+/// Little-endian pcap in microseconds.
+fn is_plain(path: &Path) -> bool {
+    fs::read(path)
+        .unwrap()
+        .starts_with(&0xa1b2_c3d4_u32.to_le_bytes())
+}
+
 #[test]
 fn tshark_reads_the_same_times_and_lengths() {
     for (path, _) in recordings() {
-        if refusal(&path).is_some() {
+        // One start of tshark per file is slow, and the plain files are alike.
+        if refusal(&path).is_some() || is_plain(&path) {
             continue;
         }
         let Some(theirs) = by_tshark(&path) else {

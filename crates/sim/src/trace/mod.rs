@@ -5,10 +5,10 @@
 //! file goes and how it gets there in one piece is left to the caller.
 //!
 //! The framing is our own. `pcap-file` 2 refuses captures cut by their snap length
-//! (original length over the file's snap length), takes every pcapng timestamp for
-//! nanoseconds whatever the interface's resolution, and its errors tell neither packet
-//! nor offset; it also was the slower of the two. It serves the tests as the
-//! independent reader.
+//! (original length over the file's snap length) and comments that are not UTF-8, takes
+//! every pcapng timestamp for nanoseconds whatever the interface's resolution, and its
+//! errors tell neither packet nor offset; it is also the slower of the two. It serves the
+//! tests as the independent reader.
 //!
 //! Memory is bounded whatever the file says: one buffer, which grows to
 //! [`MAX_BLOCK`] at most, and the interfaces of one section.
