@@ -29,6 +29,9 @@ mod room;
 mod skb;
 mod socket;
 
+#[cfg(test)]
+mod tests;
+
 pub use fault::{Access, Fault, FaultKind, LoadError, MapError};
 pub use interpreter::Meter;
 pub use machine::{Machine, Storages, TcRun};
