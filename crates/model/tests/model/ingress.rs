@@ -1,0 +1,262 @@
+//! Section 4: what arrives through a tunnel, and what ECN becomes.
+
+use crate::support::*;
+use dynencap_abi::{Reason, Verdict};
+use dynencap_model::{Frame, Host, Packet};
+use pnet_packet::ipv4::{self, Ipv4Packet};
+
+fn deliver(host: &mut Host, packet: Packet<'_>) -> (Reason, Vec<Frame>) {
+    let mut frames = Vec::new();
+    let reason = host.ingress(packet, &mut frames);
+    (reason, frames)
+}
+
+fn outer(next_header: u8, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = ipv6_packet(next_header, payload);
+    bytes[24..40].copy_from_slice(&GATEWAY);
+    bytes
+}
+
+fn outer_udp(header: &[u8], inner: &[u8]) -> Vec<u8> {
+    let mut udp = udp_datagram(&[header, inner].concat());
+    udp[2..4].copy_from_slice(&[0x17, 0xc0]);
+    outer(UDP, &udp)
+}
+
+fn changed(bytes: &[u8], at: usize, value: u8) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    bytes[at] = value;
+    bytes
+}
+
+#[test]
+fn what_is_for_no_tunnel_passes_untouched() {
+    let inner = ipv6_packet(58, b"ping");
+    let tunnelled = outer(41, &inner);
+    let udp = outer_udp(&[], &inner);
+    let mut host = receiver(0);
+    let cases = [
+        ("ARP", 0x0806, tunnelled.clone(), Reason::NotIp),
+        ("IPv4", V4, tunnelled.clone(), Reason::NotTunnel),
+        ("short", V6, tunnelled[..39].to_vec(), Reason::NotTunnel),
+        (
+            "version 4",
+            V6,
+            changed(&tunnelled, 0, 0x40),
+            Reason::NotTunnel,
+        ),
+        ("TCP", V6, changed(&tunnelled, 6, TCP), Reason::NotTunnel),
+        ("UDP header cut", V6, udp[..47].to_vec(), Reason::NotTunnel),
+        (
+            "another address",
+            V6,
+            changed(&tunnelled, 39, 0),
+            Reason::NotTunnel,
+        ),
+        ("another port", V6, changed(&udp, 43, 0), Reason::NotTunnel),
+        (
+            "wrong length to another address",
+            V6,
+            changed(&changed(&udp, 39, 0), 5, 0),
+            Reason::NotTunnel,
+        ),
+        ("empty", V6, vec![], Reason::NotTunnel),
+    ];
+    for (name, ethertype, bytes, expected) in cases {
+        let (reason, frames) = deliver(&mut host, packet(ethertype, &bytes));
+        assert_eq!(reason, expected, "{name}");
+        assert_eq!(frames, [Frame { ethertype, bytes }], "{name}");
+    }
+}
+
+#[test]
+fn a_removed_tunnel_ends_nowhere() {
+    let bytes = outer(41, &ipv6_packet(58, b"ping"));
+    let mut host = receiver(0);
+    assert_eq!(
+        deliver(&mut host, packet(V6, &bytes)).0,
+        Reason::Decapsulated
+    );
+    host.remove_tunnel(&tunnel(41).0);
+    assert_eq!(deliver(&mut host, packet(V6, &bytes)).0, Reason::NotTunnel);
+    assert_eq!(host.counters()[Reason::Decapsulated as usize], 1);
+    assert_eq!(host.counters()[Reason::NotTunnel as usize], 1);
+}
+
+#[test]
+fn contradictions_are_dropped_outer_first() {
+    let six = ipv6_packet(58, b"12345678");
+    let four = ipv4_packet(&[], 1, b"12345678");
+    let udp = outer_udp(b"head", &six);
+    let in_six = |inner: &[u8]| outer(41, inner);
+    let in_four = |inner: &[u8]| outer(4, inner);
+    let cases = [
+        (
+            "outer longer than frame",
+            changed(&in_six(&six), 5, 49),
+            Reason::BadOuter,
+        ),
+        (
+            "outer shorter than frame",
+            changed(&in_six(&six), 5, 47),
+            Reason::BadOuter,
+        ),
+        ("UDP length", changed(&udp, 45, 8), Reason::BadOuter),
+        (
+            "custom header cut",
+            outer_udp(b"hea", &[]),
+            Reason::BadOuter,
+        ),
+        (
+            "bad outer and bad inner",
+            changed(&in_six(&four), 5, 0),
+            Reason::BadOuter,
+        ),
+        (
+            "nothing behind the custom header",
+            outer_udp(b"head", &[]),
+            Reason::BadInner,
+        ),
+        ("nothing inside", in_six(&[]), Reason::BadInner),
+        (
+            "version 5",
+            in_six(&changed(&six, 0, 0x50)),
+            Reason::BadInner,
+        ),
+        (
+            "version 5 in UDP",
+            outer_udp(b"head", &changed(&six, 0, 0x50)),
+            Reason::BadInner,
+        ),
+        ("IPv4 announced as IPv6", in_six(&four), Reason::BadInner),
+        ("IPv6 announced as IPv4", in_four(&six), Reason::BadInner),
+        ("IPv6 cut", in_six(&six[..39]), Reason::BadInner),
+        (
+            "IPv6 longer than its frame",
+            in_six(&changed(&six, 5, 9)),
+            Reason::BadInner,
+        ),
+        (
+            "IPv6 shorter than its frame",
+            in_six(&changed(&six, 5, 7)),
+            Reason::BadInner,
+        ),
+        ("IPv4 cut", in_four(&four[..19]), Reason::BadInner),
+        ("IHL 4", in_four(&changed(&four, 0, 0x44)), Reason::BadInner),
+        (
+            "total below header",
+            in_four(&changed(&four, 3, 19)),
+            Reason::BadInner,
+        ),
+        (
+            "IPv4 longer than its frame",
+            in_four(&changed(&four, 3, 29)),
+            Reason::BadInner,
+        ),
+        (
+            "IPv4 shorter than its frame",
+            in_four(&changed(&four, 3, 27)),
+            Reason::BadInner,
+        ),
+        ("IPv6 in IPv6", in_six(&six), Reason::Decapsulated),
+        ("IPv4 in IPv6", in_four(&four), Reason::Decapsulated),
+        ("IPv6 in UDP", udp.clone(), Reason::Decapsulated),
+        (
+            "IPv4 in UDP",
+            outer_udp(b"head", &four),
+            Reason::Decapsulated,
+        ),
+        (
+            "an outer UDP checksum is not verified",
+            changed(&udp, 46, 1),
+            Reason::Decapsulated,
+        ),
+    ];
+    for (name, bytes, expected) in cases {
+        let (reason, frames) = deliver(&mut receiver(4), packet(V6, &bytes));
+        assert_eq!(reason, expected, "{name}");
+        assert_eq!(
+            frames.is_empty(),
+            reason.verdict() == Verdict::Dropped,
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn one_layer_is_taken_off_at_a_time() {
+    let inner = ipv6_packet(58, b"ping");
+    let nested = outer(41, &outer(41, &inner));
+    let mut host = receiver(0);
+    let (reason, once) = deliver(&mut host, packet(V6, &nested));
+    assert_eq!(
+        (reason, &once[0].bytes),
+        (Reason::Decapsulated, &outer(41, &inner))
+    );
+    let (reason, twice) = deliver(&mut host, frame_packet(&once[0]));
+    assert_eq!((reason, &twice[0].bytes), (Reason::Decapsulated, &inner));
+}
+
+#[test]
+fn ecn_is_combined_and_ipv4_checksums_follow() {
+    const NOT_ECT: u8 = 0;
+    const ECT1: u8 = 1;
+    const ECT0: u8 = 2;
+    const CE: u8 = 3;
+    #[rustfmt::skip]
+    let table = [
+        (NOT_ECT, NOT_ECT, Some(NOT_ECT)), (NOT_ECT, ECT0, Some(NOT_ECT)),
+        (NOT_ECT, ECT1, Some(NOT_ECT)),    (NOT_ECT, CE, None),
+        (ECT0, NOT_ECT, Some(ECT0)),       (ECT0, ECT0, Some(ECT0)),
+        (ECT0, ECT1, Some(ECT1)),          (ECT0, CE, Some(CE)),
+        (ECT1, NOT_ECT, Some(ECT1)),       (ECT1, ECT0, Some(ECT1)),
+        (ECT1, ECT1, Some(ECT1)),          (ECT1, CE, Some(CE)),
+        (CE, NOT_ECT, Some(CE)),           (CE, ECT0, Some(CE)),
+        (CE, ECT1, Some(CE)),              (CE, CE, Some(CE)),
+    ];
+    for (inner_ecn, outer_ecn, delivered) in table {
+        for dscp in [0, 0x2e] {
+            let six = |ecn: u8| {
+                let class = dscp << 2 | ecn;
+                let bytes = changed(&ipv6_packet(58, b"ping"), 0, 0x60 | class >> 4);
+                changed(&bytes, 1, class << 4 | 1)
+            };
+            let four = |ecn: u8| {
+                let mut bytes = changed(&ipv4_packet(&[1; 4], 1, b"ping"), 1, dscp << 2 | ecn);
+                let sum = ipv4::checksum(&Ipv4Packet::new(&bytes).unwrap());
+                bytes[10..12].copy_from_slice(&sum.to_be_bytes());
+                bytes
+            };
+            for (protocol, inner, expected) in [
+                (41, six(inner_ecn), delivered.map(six)),
+                (4, four(inner_ecn), delivered.map(four)),
+            ] {
+                // The outer DSCP differs: only its ECN may matter.
+                let mut bytes = outer(protocol, &inner);
+                bytes[..2].copy_from_slice(&[0x60, 0x40 | outer_ecn << 4]);
+                let (reason, frames) = deliver(&mut receiver(0), packet(V6, &bytes));
+                let case = format!("{protocol}: {inner_ecn} in {outer_ecn}");
+                match expected {
+                    Some(expected) => {
+                        assert_eq!(reason, Reason::Decapsulated, "{case}");
+                        assert_eq!(frames[0].bytes, expected, "{case}");
+                    }
+                    None => assert_eq!((reason, frames.len()), (Reason::EcnDrop, 0), "{case}"),
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_wrong_ipv4_checksum_stays_wrong() {
+    let mut inner = ipv4_packet(&[], 1, b"ping");
+    inner[10] ^= 0x40;
+    let mut bytes = outer(4, &inner);
+    bytes[1] |= 0x30;
+    let (reason, frames) = deliver(&mut receiver(0), packet(V6, &bytes));
+    assert_eq!(reason, Reason::Decapsulated);
+    let ip = Ipv4Packet::new(&frames[0].bytes).unwrap();
+    assert_eq!(ip.get_ecn(), 3);
+    assert_ne!(ip.get_checksum(), ipv4::checksum(&ip));
+}
