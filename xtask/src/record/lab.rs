@@ -30,6 +30,8 @@ impl Namespace {
         // Only groups in this range may send echo requests without privileges, and the kernel
         // asks root for it too.
         namespace.sysctl("net/ipv4/ping_group_range", "0 0")?;
+        // A new namespace takes the machine's choice; reno is the one that every kernel has.
+        namespace.sysctl("net/ipv4/tcp_congestion_control", "reno")?;
         Ok(namespace)
     }
 

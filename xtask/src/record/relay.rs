@@ -21,10 +21,10 @@ pub(super) enum Rule {
     Tag {
         vlan: u16,
     },
-    /// Loses every `nth` of the frames that are longer than `length`.
+    /// Loses these of the frames that are longer than `length`, counted from 1.
     Lose {
-        nth: usize,
         length: usize,
+        numbers: &'static [usize],
     },
 }
 
@@ -87,9 +87,10 @@ fn carry(mut from: File, mut to: File, rule: Rule, stop: &AtomicBool) {
         let _ = match rule {
             Rule::Forward => to.write(frame),
             Rule::Tag { vlan } => to.write(&tagged(frame, vlan)),
-            Rule::Lose { nth, length } => {
-                long += usize::from(frame.len() > length);
-                if frame.len() > length && long % nth == 0 {
+            Rule::Lose { length, numbers } => {
+                let counts = frame.len() > length;
+                long += usize::from(counts);
+                if counts && numbers.contains(&long) {
                     Ok(0)
                 } else {
                     to.write(frame)
