@@ -1,1 +1,23 @@
-//! Placeholder until this crate's first slice lands.
+//! The real kernel as an engine: loads and attaches the BPF object, makes a lab of network
+//! namespaces to run it in, and replays packets through it.
+//!
+//! What the programs should do is left to the model, what to compare to the simulator. Nothing
+//! here outlives the process: namespaces have no names, programs and maps are not pinned.
+
+mod cgroup;
+mod error;
+pub mod feature;
+mod interrupt;
+pub mod lab;
+pub mod namespace;
+pub mod object;
+pub mod replay;
+pub mod sys;
+
+pub use error::Error;
+pub use feature::{Feature, Unavailable, probe};
+pub use interrupt::Interrupt;
+pub use lab::Lab;
+pub use namespace::Namespace;
+pub use object::Loaded;
+pub use replay::{FlowId, Gso, Packet, Port, Replay, Transport};

@@ -1,0 +1,212 @@
+//! The BPF object in the kernel: loaded and verified, configured, attached. What its programs
+//! do is not this file's business; names and layouts come from `dynencap_abi`.
+
+use crate::{Error, Feature, Lab, lab::UPLINK};
+use aya::{
+    Ebpf, EbpfError, EbpfLoader, VerifierLogLevel,
+    maps::{Array, HashMap, MapData, MapError, PerCpuArray},
+    programs::{
+        CgroupAttachMode, CgroupSockopt, LinkOrder, Program, ProgramError, SchedClassifier,
+        TcAttachType,
+        tc::{self, NlOptions, TcAttachOptions},
+    },
+};
+use dynencap_abi::{Config, Reason, TunnelKey, TunnelSpec, object};
+
+/// The programs in the kernel, accepted by the verifier, attached to nothing.
+#[derive(Debug)]
+pub struct Loaded {
+    ebpf: Ebpf,
+}
+
+impl Loaded {
+    /// Creates the maps and has every program verified.
+    pub fn load(object: &[u8]) -> Result<Self, Error> {
+        let mut ebpf = EbpfLoader::new()
+            .verifier_log_level(VerifierLogLevel::VERBOSE | VerifierLogLevel::STATS)
+            .load(object)
+            .map_err(not_loaded)?;
+        for name in [object::SET_OPTION, object::GET_OPTION] {
+            let result = sockopt(&mut ebpf, name)?.load();
+            result.map_err(|error| refused(name, error))?;
+        }
+        for name in [object::EGRESS, object::INGRESS, object::LAB_DELIVER] {
+            let result = classifier(&mut ebpf, name)?.load();
+            result.map_err(|error| refused(name, error))?;
+        }
+        Ok(Self { ebpf })
+    }
+
+    /// Writes the host's configuration.
+    pub fn set_config(&mut self, config: &Config) -> Result<(), Error> {
+        let mut map: Array<&mut MapData, [u8; size_of::<Config>()]> = self.map(object::CONFIG)?;
+        map.set(0, config.to_bytes(), 0)
+            .map_err(map_error(object::CONFIG))
+    }
+
+    /// Lets this host decapsulate what matches `key`.
+    pub fn add_tunnel(&mut self, key: &TunnelKey, spec: &TunnelSpec) -> Result<(), Error> {
+        type Tunnels<'a> =
+            HashMap<&'a mut MapData, [u8; size_of::<TunnelKey>()], [u8; size_of::<TunnelSpec>()]>;
+        let mut map: Tunnels<'_> = self.map(object::TUNNELS)?;
+        map.insert(key.to_bytes(), spec.to_bytes(), 0)
+            .map_err(map_error(object::TUNNELS))
+    }
+
+    /// Every counter, summed over the CPUs.
+    pub fn counters(&self) -> Result<[u64; Reason::COUNT], Error> {
+        let missing = Error::Missing {
+            kind: "map",
+            name: object::COUNTERS,
+        };
+        let map = self.ebpf.map(object::COUNTERS).ok_or(missing)?;
+        let map: PerCpuArray<&MapData, u64> =
+            map.try_into().map_err(map_error(object::COUNTERS))?;
+        let mut counters = [0; Reason::COUNT];
+        for (reason, counter) in Reason::ALL.iter().zip(&mut counters) {
+            let each = map
+                .get(&(*reason as u32), 0)
+                .map_err(map_error(object::COUNTERS))?;
+            *counter = each.iter().sum();
+        }
+        Ok(counters)
+    }
+
+    /// Attaches every program in `lab`: the option hooks to its cgroup, the others to its
+    /// uplink.
+    pub(crate) fn attach(&mut self, lab: &Lab) -> Result<(), Error> {
+        let mut device: Array<&mut MapData, u32> = self.map(object::LAB_DEVICE)?;
+        device
+            .set(0, lab.links().cap[0].index(), 0)
+            .map_err(map_error(object::LAB_DEVICE))?;
+        let cgroup = lab.open_cgroup()?;
+        for name in [object::SET_OPTION, object::GET_OPTION] {
+            // With links the kernel always lets other programs stay, and refuses the flag.
+            sockopt(&mut self.ebpf, name)?
+                .attach(&cgroup, CgroupAttachMode::Single)
+                .map_err(attach_error(name))?;
+        }
+        let ebpf = &mut self.ebpf;
+        lab.host().in_namespace(|| {
+            // Before TCX (Linux 6.6) programs hang on a qdisc, ordered by priority.
+            let tcx = Feature::Tcx.probe().is_ok();
+            if !tcx {
+                tc::qdisc_add_clsact(UPLINK[0])
+                    .map_err(|error| attach_error(object::EGRESS)(error.into()))?;
+            }
+            for (name, direction, priority) in [
+                (object::EGRESS, TcAttachType::Egress, 1),
+                (object::INGRESS, TcAttachType::Ingress, 1),
+                (object::LAB_DELIVER, TcAttachType::Ingress, 2),
+            ] {
+                let options = if tcx {
+                    TcAttachOptions::TcxOrder(LinkOrder::last())
+                } else {
+                    TcAttachOptions::Netlink(NlOptions {
+                        priority,
+                        ..NlOptions::default()
+                    })
+                };
+                classifier(ebpf, name)?
+                    .attach_with_options(UPLINK[0], direction, options)
+                    .map_err(attach_error(name))?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Lets go of the programs inside the lab's namespace: without TCX they are detached by
+    /// device index over netlink, which means another device in every other namespace.
+    pub(crate) fn detach(self, lab: &Lab) -> Result<(), Error> {
+        lab.host().in_namespace(move || {
+            drop(self);
+            Ok(())
+        })
+    }
+
+    fn map<'a, T>(&'a mut self, name: &'static str) -> Result<T, Error>
+    where
+        T: TryFrom<&'a mut aya::maps::Map, Error = MapError>,
+    {
+        let map = self.ebpf.map_mut(name);
+        let map = map.ok_or(Error::Missing { kind: "map", name })?;
+        T::try_from(map).map_err(map_error(name))
+    }
+}
+
+fn sockopt<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut CgroupSockopt, Error> {
+    match ebpf.program_mut(name) {
+        Some(Program::CgroupSockopt(program)) => Ok(program),
+        _ => Err(Error::Missing {
+            kind: "program",
+            name,
+        }),
+    }
+}
+
+fn classifier<'a>(
+    ebpf: &'a mut Ebpf,
+    name: &'static str,
+) -> Result<&'a mut SchedClassifier, Error> {
+    match ebpf.program_mut(name) {
+        Some(Program::SchedClassifier(program)) => Ok(program),
+        _ => Err(Error::Missing {
+            kind: "program",
+            name,
+        }),
+    }
+}
+
+/// An object that was not loaded: the lack of a capability is by far the likeliest cause.
+fn not_loaded(error: EbpfError) -> Error {
+    match &error {
+        EbpfError::MapError(MapError::CreateError { io_error, .. })
+            if io_error.raw_os_error() == Some(libc::EPERM) =>
+        {
+            Error::NotPermitted {
+                action: "creating a BPF map",
+                needs: "CAP_BPF",
+            }
+        }
+        _ => Error::Object {
+            source: Box::new(error),
+        },
+    }
+}
+
+fn refused(program: &'static str, error: ProgramError) -> Error {
+    match error {
+        ProgramError::LoadError {
+            io_error,
+            verifier_log,
+        } => {
+            let log = verifier_log.to_string();
+            if io_error.raw_os_error() == Some(libc::EPERM) && log.trim().is_empty() {
+                return Error::NotPermitted {
+                    action: "loading a BPF program",
+                    needs: "CAP_BPF and CAP_NET_ADMIN",
+                };
+            }
+            Error::Verifier {
+                program,
+                log,
+                source: io_error,
+            }
+        }
+        error => attach_error(program)(error),
+    }
+}
+
+fn attach_error(program: &'static str) -> impl Fn(ProgramError) -> Error {
+    move |source| Error::Attach {
+        program,
+        source: Box::new(source),
+    }
+}
+
+fn map_error(map: &'static str) -> impl Fn(MapError) -> Error {
+    move |source| Error::Map {
+        map,
+        source: Box::new(source),
+    }
+}

@@ -1,0 +1,24 @@
+//! The one way to skip a test.
+
+use dynencap_kernel::{Feature, feature};
+use std::io::Write;
+
+/// Returns whether the test can run: the kernel engine's own needs, and `features` beside.
+/// A skip is an assertion: where a kernel release should have the feature and the probe
+/// says otherwise, or where the environment forbids skips, the test fails.
+#[must_use]
+pub(crate) fn require(features: &[Feature]) -> bool {
+    let missing = feature::probe()
+        .err()
+        .or_else(|| features.iter().find_map(|feature| feature.probe().err()));
+    let Some(missing) = missing else {
+        return true;
+    };
+    let forbidden = std::env::var("DYNENCAP_REQUIRE")
+        .is_ok_and(|tiers| tiers.split([',', ' ']).any(|tier| tier == "kernel"));
+    assert!(!forbidden, "may not be skipped: {missing}");
+    let test = std::thread::current().name().unwrap_or("?").to_owned();
+    // Not eprintln!, which the test harness swallows when a test passes.
+    let _ = writeln!(std::io::stderr(), "skipped: {test}: {missing}");
+    false
+}
