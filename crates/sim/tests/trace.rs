@@ -4,6 +4,12 @@
 //! The captures are a set of public recordings that lies beside the repository where
 //! there is one; its table states each file's frame count.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests fail as tests do"
+)]
+
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -313,7 +319,7 @@ fn tshark_reads_what_is_written() {
     }
 
     for resolution in [Resolution::Microsecond, Resolution::Nanosecond] {
-        for (frame, _) in samples() {
+        for (frame, _) in samples().into_iter().step_by(7) {
             let path = folder.path().join("out.pcap");
             let output = File::create(&path).unwrap();
             let mut writer = PcapWriter::new(output, frame.link_type, resolution).unwrap();
@@ -323,7 +329,7 @@ fn tshark_reads_what_is_written() {
                 Resolution::Nanosecond => frame.time,
             };
             let expected = Seen { time, ..frame };
-            assert_eq!(read(&path).unwrap(), [expected.clone()]);
+            assert_eq!(read(&path).unwrap(), std::slice::from_ref(&expected));
             if let Some(lines) = by_tshark(&path) {
                 assert_eq!(lines, [as_tshark_says(&expected, "")]);
             }

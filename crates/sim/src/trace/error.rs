@@ -15,8 +15,8 @@ pub struct TraceError {
     pub packet: u64,
     /// Where in the file the record or field begins that is wrong.
     pub offset: u64,
-    /// What was expected there, and what was found.
-    #[source]
+    /// What was expected there, and what was found. Not a source to errors' chains: the
+    /// message above has it already.
     pub fault: Fault,
 }
 
@@ -166,7 +166,7 @@ pub(super) struct Broken {
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
     /// The output could not be written.
-    #[error("cannot write the capture: {source}")]
+    #[error("cannot write the capture")]
     Output {
         /// What the operating system said.
         #[from]
