@@ -26,14 +26,13 @@ pub(super) fn super_packets(home: &Path) -> anyhow::Result<PathBuf> {
     listening(&pair.server, 5201)?;
     let capture = Capture::start(&pair.client, home, Tap::Device(UPLINK), "tcp port 5201")?;
     for address in SERVER.both() {
-        pair.client.ip(
-            home,
-            &format!("route add {address} dev {UPLINK} initcwnd 90"),
-        )?;
         let address = address.to_string();
-        let mut iperf3 = IPERF3.command(home);
-        iperf3.args(["-c", &address, "-n", "256K", "-l", "64K"]);
-        pair.client.enter(|| run(&mut iperf3))?;
+        // Large writes for the longest super-packets, small ones for all lengths below.
+        for (total, write) in [("192K", "64K"), ("63K", "9K")] {
+            let mut iperf3 = IPERF3.command(home);
+            iperf3.args(["-c", &address, "-n", total, "-l", write]);
+            pair.client.enter(|| run(&mut iperf3))?;
+        }
     }
     capture.finish()
 }
