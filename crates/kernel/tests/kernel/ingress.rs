@@ -116,3 +116,34 @@ fn what_contradicts_itself_is_dropped_and_counted() {
         ],
     );
 }
+
+#[test]
+fn frames_with_less_than_an_ip_header_are_delivered() {
+    if !require(&[]) {
+        return;
+    }
+    let mut replay = replay();
+    let frames = [Vec::new(), vec![0x60], frame::pattern(39)];
+    for bytes in &frames {
+        replay.inject(IPV6, bytes).unwrap();
+    }
+    let expected = frames.map(|bytes| (Port::Delivered, IPV6, bytes));
+    assert_eq!(captured(&mut replay), expected);
+    assert_counted(&replay, &[(Reason::NotTunnel, 3)]);
+}
+
+#[test]
+fn a_vlan_tag_is_gone_before_ingress_and_the_packet_inside_is_decapsulated() {
+    if !require(&[]) {
+        return;
+    }
+    let mut replay = replay();
+    add_tunnel(&mut replay, 41, 0, 0);
+    let inner = frame::tcp_in_ipv6(0x10, b"abc");
+    let tag = [0x20, 5, 0x86, 0xdd];
+    let tagged = [&tag[..], &outer(41, &inner)].concat();
+    replay.inject(0x8100, &tagged).unwrap();
+    let expected = [&tag[..], &inner].concat();
+    assert_eq!(captured(&mut replay), [(Port::Delivered, 0x8100, expected)]);
+    assert_counted(&replay, &[(Reason::Decapsulated, 1)]);
+}
