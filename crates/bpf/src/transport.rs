@@ -29,6 +29,7 @@ pub(crate) enum Fault {
 /// Protocol and place of the transport header, in one word: `walk` is a function of its own,
 /// and BPF functions return one register.
 #[derive(Clone, Copy)]
+#[repr(transparent)]
 pub(crate) struct Transport(u64);
 
 impl Transport {
@@ -120,8 +121,10 @@ impl Transport {
 
 /// Walks extension headers; a function of its own, since hardly a packet has any. (Not `#[cold]`:
 /// that would move it to a section that loaders do not look into.)
+/// Not mangled either: the mangled name depends on where and by which cargo it was built.
 #[inline(never)]
-fn walk(frame: &Frame, first: u8, len: u32) -> Transport {
+#[unsafe(no_mangle)]
+extern "C" fn walk(frame: &Frame, first: u8, len: u32) -> Transport {
     let mut next = first;
     let mut offset = IPV6_LEN;
     // One more than the headers walked: behind the last a fragment header may stand.
