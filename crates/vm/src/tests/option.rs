@@ -46,7 +46,8 @@ fn passed(value: Option<&[u8]>) -> SetOption {
 #[test]
 fn setsockopt_follows_the_length_that_the_program_leaves() {
     let long = [7; 5000];
-    let table: [(&[(i16, i32)], i32, &[u8], SetOption); 8] = [
+    type Row<'a> = (&'a [(i16, i32)], i32, &'a [u8], SetOption);
+    let table: [Row<'_>; 8] = [
         (&[], 1, b"abcd", passed(Some(b"abcd"))),
         (&[(OPTLEN, 0)], 1, b"abcd", passed(None)),
         (&[(OPTLEN, 2)], 1, b"abcd", passed(Some(b"ab"))),
