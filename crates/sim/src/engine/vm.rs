@@ -1,0 +1,286 @@
+//! The bytecode in the vm as an engine: a host's sockets, its uplink's TC hooks and the
+//! kernel's software GSO behind them.
+
+use super::{Attribution, Engine, EngineError, EngineKind, Fault, Outcome, Outcomes, Port};
+use crate::event::{Batch, Event, FlowId, Gso, Transport};
+use crate::scenario::{HostSpec, Segmentation};
+use dynencap_abi::option::{AF_PACKET, ENOPROTOOPT, SOCK_RAW, SOL_DYNENCAP};
+use dynencap_abi::{Reason, object};
+use dynencap_vm::{self as vm, Machine, Skb, gso};
+
+const ETHERNET_LEN: usize = 14;
+/// The uplink's addresses: any, the comparison begins behind them.
+const ETHERNET_ADDRESSES: [u8; 12] = [2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1];
+const TC_ACT_SHOT: i32 = 2;
+
+/// See the module.
+pub struct VmEngine {
+    machine: Machine,
+    sockets: Vec<Option<vm::SocketId>>,
+    segmentation: Segmentation,
+    skb: Skb,
+    frame: Vec<u8>,
+    segments: Vec<Vec<u8>>,
+    counted: [u64; Reason::COUNT],
+}
+
+/// What replay opens for each flow, in every engine.
+const REPLAY_SOCKET: vm::SocketKind =
+    vm::SocketKind { family: AF_PACKET, ty: SOCK_RAW, protocol: 0 };
+
+impl VmEngine {
+    /// Loads the object and configures it as this host.
+    ///
+    /// # Errors
+    /// The object does not load, or lacks a map.
+    pub fn new(spec: &HostSpec, object: &[u8]) -> Result<Self, EngineError> {
+        let failed = |error: &dyn std::error::Error| EngineError::failed(EngineKind::Vm, error);
+        let mut machine = Machine::load(object).map_err(|error| failed(&error))?;
+        machine
+            .update_map(object::CONFIG, &0u32.to_ne_bytes(), &spec.config.to_bytes())
+            .map_err(|error| failed(&error))?;
+        for (key, tunnel) in &spec.tunnels {
+            machine
+                .update_map(object::TUNNELS, &key.to_bytes(), &tunnel.to_bytes())
+                .map_err(|error| failed(&error))?;
+        }
+        let bare = machine.open_socket(REPLAY_SOCKET);
+        let mut engine = Self {
+            machine,
+            sockets: vec![Some(bare)],
+            segmentation: spec.segmentation,
+            skb: Skb::default(),
+            frame: Vec::new(),
+            segments: Vec::new(),
+            counted: [0; Reason::COUNT],
+        };
+        engine.counted = engine.counters()?;
+        Ok(engine)
+    }
+
+    fn counters(&self) -> Result<[u64; Reason::COUNT], EngineError> {
+        let all = self
+            .machine
+            .counters(object::COUNTERS)
+            .map_err(|error| EngineError::failed(EngineKind::Vm, &error))?;
+        let mut counters = [0; Reason::COUNT];
+        for (counter, value) in counters.iter_mut().zip(all) {
+            *counter = value;
+        }
+        Ok(counters)
+    }
+
+    /// The reason of the run just made, by the counter that it raised, in `raised`.
+    fn reason(&mut self, raised: &mut [u64; Reason::COUNT]) -> Result<Option<Reason>, EngineError> {
+        let now = self.counters()?;
+        let mut reason = None;
+        for (known, (now, before)) in Reason::ALL.iter().zip(now.iter().zip(self.counted)) {
+            if let Some(count) = raised.get_mut(*known as usize) {
+                *count += now - before;
+            }
+            if *now == before + 1 && reason.is_none() {
+                reason = Some(*known);
+            }
+        }
+        self.counted = now;
+        Ok(reason)
+    }
+
+    fn load_frame(&mut self, ethertype: u16, packet: &[u8], flow: Option<FlowId>) {
+        self.frame.clear();
+        self.frame.extend_from_slice(&ETHERNET_ADDRESSES);
+        self.frame.extend_from_slice(&ethertype.to_be_bytes());
+        self.frame.extend_from_slice(packet);
+        self.reload(ethertype, flow);
+    }
+
+    /// Makes the skb of the frame in hand.
+    fn reload(&mut self, ethertype: u16, flow: Option<FlowId>) {
+        self.skb.reset(&self.frame, ethertype);
+        let socket = flow.and_then(|flow| self.sockets.get(flow.index()).copied().flatten());
+        self.skb.socket = socket;
+        self.skb.mark = socket.map_or(0, |socket| self.machine.mark(socket));
+    }
+
+    /// Runs the egress program on the skb in hand and puts out what the device would.
+    fn transmit(&mut self, outcomes: &mut Outcomes) -> Result<Transmitted, Trouble> {
+        let run = self.machine.run_tc(object::EGRESS, &mut self.skb).map_err(trouble)?;
+        let reason = self.reason(&mut outcomes.counters).map_err(Trouble::Engine)?;
+        let mut made = 0;
+        if run.action != TC_ACT_SHOT {
+            let frames = &mut outcomes.frames;
+            if self.skb.is_gso() {
+                made = gso::segment(&self.skb, &mut |frame: &[u8]| emit(frames, Port::Wire, frame))
+                    .map_err(|error| Trouble::Event(super::chain(&error)))?;
+            } else {
+                emit(frames, Port::Wire, self.skb.data());
+            }
+        }
+        Ok(Transmitted { reason, segments: made })
+    }
+
+    fn egress(
+        &mut self,
+        flow: FlowId,
+        ethertype: u16,
+        packet: &[u8],
+        gso: Option<&Gso>,
+        outcomes: &mut Outcomes,
+    ) -> Result<Outcome, Trouble> {
+        self.load_frame(ethertype, packet, Some(flow));
+        self.skb.gso = gso.map(|gso| translate(gso, ethertype));
+        let mut outcome = Outcome::default();
+        if gso.is_none() || self.segmentation == Segmentation::GsoAware {
+            let done = self.transmit(outcomes)?;
+            (outcome.reason, outcome.segments) = (done.reason, done.segments);
+            return Ok(outcome);
+        }
+        let mut segments = std::mem::take(&mut self.segments);
+        segments.clear();
+        let cut = gso::segment(&self.skb, &mut |frame: &[u8]| segments.push(frame.to_vec()));
+        outcome.segments = cut.map_err(|error| Trouble::Event(super::chain(&error)))?;
+        for segment in &segments {
+            self.frame.clear();
+            self.frame.extend_from_slice(segment);
+            self.reload(ethertype, Some(flow));
+            let done = self.transmit(outcomes)?;
+            outcome.reason = outcome.reason.or(done.reason);
+        }
+        self.segments = segments;
+        Ok(outcome)
+    }
+
+    fn event(
+        &mut self,
+        batch: &Batch,
+        event: &Event,
+        outcomes: &mut Outcomes,
+    ) -> Result<Outcome, Trouble> {
+        let mut outcome = Outcome::default();
+        match event {
+            Event::Open(flow) => {
+                let socket = self.machine.open_socket(REPLAY_SOCKET);
+                if self.sockets.len() <= flow.index() {
+                    self.sockets.resize(flow.index() + 1, None);
+                }
+                if let Some(slot) = self.sockets.get_mut(flow.index()) {
+                    *slot = Some(socket);
+                }
+            }
+            Event::Close(flow) => {
+                if let Some(socket) = self.sockets.get_mut(flow.index()).and_then(Option::take) {
+                    self.machine.close_socket(socket);
+                }
+            }
+            Event::SetOption { flow, name, value } => {
+                let socket = self.socket(*flow)?;
+                let (program, value) = (object::SET_OPTION, batch.bytes(value));
+                let set = self.machine.set_option(program, socket, SOL_DYNENCAP, *name, value);
+                outcome.errno = Some(match set.map_err(trouble)? {
+                    vm::SetOption::Consumed => 0,
+                    // The kernel's own handler knows nothing of our level.
+                    vm::SetOption::PassedOn { .. } => ENOPROTOOPT,
+                    vm::SetOption::Refused(errno) => errno,
+                });
+            }
+            Event::GetOption { flow, name, capacity } => {
+                let socket = self.socket(*flow)?;
+                let mut buffer = vec![0; *capacity];
+                let program = object::GET_OPTION;
+                let read = self.machine.get_option(
+                    program,
+                    socket,
+                    SOL_DYNENCAP,
+                    *name,
+                    -ENOPROTOOPT,
+                    &mut buffer,
+                );
+                match read.map_err(trouble)? {
+                    vm::GetOption::Ok(len) => {
+                        buffer.truncate(len);
+                        (outcome.errno, outcome.value) = (Some(0), Some(buffer));
+                    }
+                    vm::GetOption::Refused(errno) => outcome.errno = Some(errno),
+                }
+            }
+            Event::Egress { flow, ethertype, packet, gso } => {
+                let bytes = batch.bytes(packet);
+                return self.egress(*flow, *ethertype, bytes, gso.as_ref(), outcomes);
+            }
+            Event::Ingress { ethertype, packet } => {
+                self.load_frame(*ethertype, batch.bytes(packet), None);
+                let run = self.machine.run_tc(object::INGRESS, &mut self.skb).map_err(trouble)?;
+                outcome.reason = self.reason(&mut outcomes.counters).map_err(Trouble::Engine)?;
+                if run.action != TC_ACT_SHOT {
+                    emit(&mut outcomes.frames, Port::Delivered, self.skb.data());
+                }
+            }
+        }
+        Ok(outcome)
+    }
+
+    fn socket(&self, flow: FlowId) -> Result<vm::SocketId, Trouble> {
+        let socket = self.sockets.get(flow.index()).copied().flatten();
+        socket.ok_or_else(|| Trouble::Event(format!("flow {} has no socket", flow.0)))
+    }
+}
+
+struct Transmitted {
+    reason: Option<Reason>,
+    segments: u32,
+}
+
+enum Trouble {
+    Event(String),
+    Engine(EngineError),
+}
+
+fn trouble(fault: vm::Fault) -> Trouble {
+    Trouble::Event(super::chain(&fault))
+}
+
+fn translate(gso: &Gso, ethertype: u16) -> vm::Gso {
+    let kind = match (gso.transport, ethertype) {
+        (Transport::Udp, _) => vm::GsoKind::Udp,
+        (Transport::Tcp, 0x0800) => vm::GsoKind::Tcp4,
+        (Transport::Tcp, _) => vm::GsoKind::Tcp6,
+    };
+    vm::Gso { size: gso.size, kind }
+}
+
+fn emit(frames: &mut super::Frames, port: Port, frame: &[u8]) {
+    let Some((header, packet)) = frame.split_at_checked(ETHERNET_LEN) else { return };
+    let ethertype = match header {
+        [.., high, low] => u16::from_be_bytes([*high, *low]),
+        _ => 0,
+    };
+    frames.push(port, ethertype, &[packet]);
+}
+
+impl Engine for VmEngine {
+    fn kind(&self) -> EngineKind {
+        EngineKind::Vm
+    }
+
+    fn attribution(&self) -> Attribution {
+        Attribution::PerEvent
+    }
+
+    fn run(&mut self, batch: &Batch, outcomes: &mut Outcomes) -> Result<(), EngineError> {
+        for (at, event) in batch.events().iter().enumerate() {
+            let first = outcomes.frames.len();
+            match self.event(batch, event, outcomes) {
+                Ok(mut outcome) => {
+                    outcome.frames = first..outcomes.frames.len();
+                    outcomes.push(outcome);
+                }
+                Err(Trouble::Engine(error)) => return Err(error),
+                Err(Trouble::Event(what)) => {
+                    outcomes.faults.push(Fault { event: at, what });
+                    outcomes.push(Outcome::default());
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,140 @@
+//! What happens to a host, in order: the engines' common input, held in batches.
+//!
+//! A batch owns its bytes in one buffer that is reused, so that replay allocates nothing per
+//! packet. Which frame becomes which event is the director's affair.
+
+use std::ops::Range;
+
+/// A place in the flow table; the engines keep a socket for each open one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FlowId(pub u32);
+
+impl FlowId {
+    /// The socket without any exit, for frames that belong to no IP flow; always open.
+    pub const BARE: Self = Self(0);
+
+    /// The place in a table indexed by flow.
+    #[must_use]
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// The transport of a super-packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// TCP: TSO.
+    Tcp,
+    /// UDP: `UDP_SEGMENT`.
+    Udp,
+}
+
+/// How a super-packet is to be cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gso {
+    /// Transport payload bytes per segment, not 0.
+    pub size: u16,
+    /// Offset of the transport header from the IP header, in bytes.
+    pub transport_offset: u16,
+    /// The transport header's protocol.
+    pub transport: Transport,
+}
+
+/// One thing that happens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A socket is made.
+    Open(FlowId),
+    /// A socket is closed.
+    Close(FlowId),
+    /// `setsockopt` at our level.
+    SetOption {
+        /// On which socket.
+        flow: FlowId,
+        /// Option name.
+        name: i32,
+        /// Place of the value in the batch's bytes.
+        value: Range<usize>,
+    },
+    /// `getsockopt` at our level.
+    GetOption {
+        /// On which socket.
+        flow: FlowId,
+        /// Option name.
+        name: i32,
+        /// Size of the caller's buffer.
+        capacity: usize,
+    },
+    /// A socket sends a packet.
+    Egress {
+        /// Which socket.
+        flow: FlowId,
+        /// Ethernet type, host byte order.
+        ethertype: u16,
+        /// Place of the packet, from the network header on, in the batch's bytes.
+        packet: Range<usize>,
+        /// Set for a super-packet.
+        gso: Option<Gso>,
+    },
+    /// A frame comes in from the uplink.
+    Ingress {
+        /// Ethernet type, host byte order.
+        ethertype: u16,
+        /// Place of the packet, from the network header on, in the batch's bytes.
+        packet: Range<usize>,
+    },
+}
+
+/// Events with the trace's packet numbers that caused them.
+#[derive(Debug, Default)]
+pub struct Batch {
+    bytes: Vec<u8>,
+    events: Vec<Event>,
+    causes: Vec<u64>,
+}
+
+impl Batch {
+    /// Forgets everything, keeps the memory.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.events.clear();
+        self.causes.clear();
+    }
+
+    /// The events in order.
+    #[must_use]
+    pub fn events(&self) -> &[Event] {
+        &self.events
+    }
+
+    /// The trace's packet number that caused an event; 0 for none.
+    #[must_use]
+    pub fn cause(&self, event: usize) -> u64 {
+        self.causes.get(event).copied().unwrap_or(0)
+    }
+
+    /// How many bytes the events carry.
+    #[must_use]
+    pub fn len_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// The bytes of a value or packet.
+    #[must_use]
+    pub fn bytes(&self, range: &Range<usize>) -> &[u8] {
+        self.bytes.get(range.clone()).unwrap_or_default()
+    }
+
+    /// Keeps bytes for an event to refer to.
+    pub fn store(&mut self, bytes: &[u8]) -> Range<usize> {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(bytes);
+        start..self.bytes.len()
+    }
+
+    /// Adds an event caused by packet `cause` of the trace.
+    pub fn push(&mut self, cause: u64, event: Event) {
+        self.events.push(event);
+        self.causes.push(cause);
+    }
+}

@@ -1,0 +1,238 @@
+//! The scenario: which host, which flows get which exit, and when it changes.
+//!
+//! Read from TOML (unknown keys are errors) into a checked [`Scenario`]; docs/scenario.md is
+//! the user's reference. When something applies to a packet is the director's affair.
+
+use dynencap_abi::{
+    Config, Exit, MAX_HEADER_LEN, MAX_UPLINK_MTU, MIN_UPLINK_MTU, TunnelKey, TunnelSpec,
+};
+use ipnet::IpNet;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::path::Path;
+
+mod file;
+
+/// Why a scenario is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ScenarioError {
+    /// The file could not be read.
+    #[error("{path}: cannot read the scenario: {source}")]
+    Read {
+        /// The file.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Not TOML, an unknown key, or a value of another type.
+    #[error("{path}: {message}")]
+    Syntax {
+        /// The file.
+        path: String,
+        /// The parser's message with line and column.
+        message: String,
+    },
+    /// A value that makes no sense.
+    #[error("{path}: {field}: {problem}")]
+    Value {
+        /// The file.
+        path: String,
+        /// The field, as in the file.
+        field: String,
+        /// What is wrong and what was expected.
+        problem: String,
+    },
+}
+
+/// Whose packets leave through the uplink; the others come in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Side {
+    /// The host of each flow is its initiator.
+    Initiator,
+    /// The host of each flow is its responder.
+    Responder,
+    /// Both directions leave, each from a socket of its own with the same exit.
+    Both,
+}
+
+/// Where super-packets are cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Segmentation {
+    /// Encapsulated once, cut by the kernel's GSO afterwards.
+    GsoAware,
+    /// Cut first, each segment encapsulated by itself.
+    SegmentFirst,
+}
+
+/// The host that every engine plays.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostSpec {
+    /// Configuration of the data path.
+    pub config: Config,
+    /// Where super-packets are cut.
+    pub segmentation: Segmentation,
+    /// Tunnels that end here.
+    pub tunnels: Vec<(TunnelKey, TunnelSpec)>,
+}
+
+/// Which flows a rule is for, seen from the initiator; what is not said matches all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FlowMatch {
+    /// IP protocol number.
+    pub protocol: Option<u8>,
+    /// The initiator's address.
+    pub source: Option<IpNet>,
+    /// The responder's address.
+    pub destination: Option<IpNet>,
+    /// The initiator's port.
+    pub source_port: Option<u16>,
+    /// The responder's port.
+    pub destination_port: Option<u16>,
+}
+
+/// When a switch takes place.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum At {
+    /// Before packet n of the trace (1-based, as capture tools number them).
+    Packet(u64),
+    /// Before the n-th packet that the flow sends (1-based).
+    FlowPacket(u64),
+    /// So many nanoseconds after the trace's first packet.
+    Nanoseconds(u64),
+}
+
+/// A change of exit in mid-connection.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Switch {
+    /// When.
+    pub at: At,
+    /// To what; [`Exit::NONE`] clears.
+    pub exit: Exit,
+}
+
+/// What a flow gets.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rule {
+    /// For which flows.
+    pub matches: FlowMatch,
+    /// The exit at the start; [`Exit::NONE`] for none.
+    pub exit: Exit,
+    /// Changes in order.
+    pub switches: Vec<Switch>,
+}
+
+/// How exits are given out.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Assignment {
+    /// Every flow gets an exit that its hash picks: [`default_exit`].
+    EveryFlow,
+    /// The first rule that matches; none: no exit.
+    Rules(Vec<Rule>),
+}
+
+/// A checked scenario.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scenario {
+    /// The host.
+    pub host: HostSpec,
+    /// Whose packets leave.
+    pub side: Side,
+    /// Payload bytes per segment, in place of what SYN and MTU give.
+    pub gso_size: Option<u16>,
+    /// Exits.
+    pub assignment: Assignment,
+}
+
+/// The outer source for IPv4 packets where a scenario names none.
+pub const DEFAULT_SOURCE: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xd, 0, 0, 0, 0, 0, 1);
+/// Destination port of the default UDP exits: GUE's (IANA 6080).
+pub const DEFAULT_UDP_PORT: u16 = 6080;
+
+impl Default for Scenario {
+    fn default() -> Self {
+        Self {
+            host: HostSpec {
+                config: Config {
+                    source: DEFAULT_SOURCE.octets(),
+                    uplink_mtu: 1500,
+                    flags: Config::ALLOW_PACKET_SOCKETS,
+                },
+                segmentation: Segmentation::GsoAware,
+                tunnels: Vec::new(),
+            },
+            side: Side::Initiator,
+            gso_size: None,
+            assignment: Assignment::EveryFlow,
+        }
+    }
+}
+
+impl Scenario {
+    /// Reads and checks a scenario file.
+    ///
+    /// # Errors
+    /// See [`ScenarioError`]; each names the file and the field.
+    pub fn read(path: &Path) -> Result<Self, ScenarioError> {
+        let name = path.display().to_string();
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ScenarioError::Read { path: name.clone(), source })?;
+        Self::parse(&name, &text)
+    }
+
+    /// Checks a scenario's text; `name` stands in errors.
+    ///
+    /// # Errors
+    /// As [`Scenario::read`].
+    pub fn parse(name: &str, text: &str) -> Result<Self, ScenarioError> {
+        let file: file::ScenarioFile = toml::from_str(text).map_err(|e| ScenarioError::Syntax {
+            path: name.to_owned(),
+            message: e.to_string().trim_end().to_owned(),
+        })?;
+        file.check().map_err(|(field, problem)| ScenarioError::Value {
+            path: name.to_owned(),
+            field,
+            problem,
+        })
+    }
+
+    /// The scenario as a file that [`Scenario::parse`] reads back.
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        file::write(self)
+    }
+}
+
+/// The exit that a flow of this hash gets without a scenario: one of eight gateways, IP-in-IP
+/// for an even hash, UDP with an 8-byte custom header for an odd one.
+#[must_use]
+pub fn default_exit(hash: u64) -> Exit {
+    let gateway = Ipv6Addr::new(0xfd00, 0xe, 0, 0, 0, 0, 0, 1 + (hash >> 1 & 7) as u16);
+    let mut exit = Exit { gateway: gateway.octets(), flags: Exit::GATEWAY, ..Exit::NONE };
+    if hash & 1 == 1 {
+        exit.flags |= Exit::UDP;
+        exit.destination_port = DEFAULT_UDP_PORT.to_be_bytes();
+        exit.header_len = 8;
+        for (byte, value) in exit.header.iter_mut().zip(*b"dynencap") {
+            *byte = value;
+        }
+    }
+    exit
+}
+
+/// Bytes that an exit's headers add; 0 without a gateway. Needed to tell which captured
+/// packets were super-packets; what engines emit is measured, not computed from this.
+#[must_use]
+pub fn overhead(exit: &Exit) -> usize {
+    match (exit.flags & Exit::GATEWAY != 0, exit.flags & Exit::UDP != 0) {
+        (false, _) => 0,
+        (true, false) => dynencap_abi::IPV6_HEADER_LEN,
+        (true, true) => {
+            dynencap_abi::IPV6_HEADER_LEN
+                + dynencap_abi::UDP_HEADER_LEN
+                + usize::from(exit.header_len)
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! The output file: what the first engine put on the wire and delivered, in the link layer
+//! that the trace had, where one exists for it.
+//!
+//! The file appears under its name only when it is complete.
+
+use crate::compare::Divergence;
+use crate::director::{Fate, Record};
+use crate::engine::Outcomes;
+use crate::event::Batch;
+use crate::replay::{Observer, ReplayError};
+use crate::trace::{LinkType, Packet, PcapngWriter, WriteError};
+use dynencap_abi::Verdict;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+const BUFFER: usize = 1 << 18;
+
+/// Writes every frame that comes out of the first engine.
+pub struct OutputFile {
+    path: PathBuf,
+    partial: PathBuf,
+    /// `None` once it is in place.
+    writer: Option<PcapngWriter<BufWriter<File>>>,
+    frame: Vec<u8>,
+}
+
+impl OutputFile {
+    /// Begins a file beside `path`, to be moved there by [`OutputFile::finish`].
+    ///
+    /// # Errors
+    /// The file cannot be made.
+    pub fn create(path: &Path) -> Result<Self, ReplayError> {
+        let mut partial = path.as_os_str().to_owned();
+        partial.push(format!(".{}.partial", std::process::id()));
+        let partial = PathBuf::from(partial);
+        let output = |source| failed(path, source);
+        let file = File::create(&partial).map_err(|e| output(e.into()))?;
+        let writer = PcapngWriter::new(BufWriter::with_capacity(BUFFER, file)).map_err(output);
+        let mut this =
+            Self { path: path.to_owned(), partial, writer: None, frame: Vec::new() };
+        this.writer = Some(writer?);
+        Ok(this)
+    }
+
+    /// Puts the complete file in its place.
+    ///
+    /// # Errors
+    /// What is still buffered cannot be written, or the file cannot be moved.
+    pub fn finish(mut self) -> Result<PathBuf, ReplayError> {
+        let path = self.path.clone();
+        let done = self.writer.take().map_or(Ok(()), |writer| {
+            writer.into_inner().flush()?;
+            std::fs::rename(&self.partial, &path)
+        });
+        done.map_err(|e| {
+            let _ = std::fs::remove_file(&self.partial);
+            failed(&path, e.into())
+        })?;
+        Ok(path)
+    }
+
+    fn write(&mut self, record: &Record, link_type: LinkType, original: Option<u32>) -> Result<(), ReplayError> {
+        let Some(writer) = self.writer.as_mut() else { return Ok(()) };
+        let length = u32::try_from(self.frame.len()).unwrap_or(u32::MAX);
+        let packet = Packet {
+            time: record.time,
+            link_type,
+            bytes: &self.frame,
+            original_len: original.unwrap_or(length).max(length),
+            comment: None,
+        };
+        writer.write(&packet).map_err(|source| failed(&self.path, source))
+    }
+
+    /// The link header for a packet of this Ethernet type, and the link type that it is of.
+    fn begin_frame(&mut self, record: &Record, header: &[u8], ethertype: u16, unchanged: bool) -> LinkType {
+        self.frame.clear();
+        let place = match record.link_type {
+            _ if unchanged => {
+                self.frame.extend_from_slice(header);
+                return record.link_type;
+            }
+            LinkType::Ethernet => header.len().checked_sub(2),
+            LinkType::LinuxSll => Some(14),
+            LinkType::LinuxSll2 => Some(0),
+            // Their headers name no Ethernet type, or only one of the versions.
+            _ => None,
+        };
+        match place {
+            Some(place) if header.len() >= place + 2 => {
+                self.frame.extend_from_slice(header);
+                if let Some(field) = self.frame.get_mut(place..place + 2) {
+                    field.copy_from_slice(&ethertype.to_be_bytes());
+                }
+                record.link_type
+            }
+            _ => LinkType::Raw,
+        }
+    }
+}
+
+fn failed(path: &Path, source: WriteError) -> ReplayError {
+    ReplayError::Output { path: path.display().to_string(), source }
+}
+
+impl Drop for OutputFile {
+    fn drop(&mut self) {
+        if self.writer.take().is_some() {
+            // Not finished: a half-written file helps nobody.
+            let _ = std::fs::remove_file(&self.partial);
+        }
+    }
+}
+
+impl Observer for OutputFile {
+    fn batch(
+        &mut self,
+        batch: &Batch,
+        records: &[Record],
+        first: &Outcomes,
+        _: &[Divergence],
+    ) -> Result<(), ReplayError> {
+        for record in records {
+            let header = batch.bytes(&record.header);
+            let Fate::Event(event) = record.fate else {
+                self.frame.clear();
+                self.frame.extend_from_slice(header);
+                self.write(record, record.link_type, Some(record.original_len))?;
+                continue;
+            };
+            let Some(outcome) = first.events.get(event) else { continue };
+            let passed = outcome.reason.is_some_and(|r| r.verdict() == Verdict::Passed);
+            let unchanged = passed && outcome.segments == 0;
+            for frame in outcome.frames.clone().filter_map(|at| first.frames.frame(at)) {
+                let link_type = self.begin_frame(record, header, frame.ethertype, unchanged);
+                self.frame.extend_from_slice(frame.bytes);
+                if unchanged {
+                    self.frame.extend_from_slice(batch.bytes(&record.trailer));
+                }
+                let original = unchanged.then_some(record.original_len);
+                self.write(record, link_type, original)?;
+            }
+        }
+        Ok(())
+    }
+}
