@@ -1,6 +1,13 @@
 //! A lab leaves nothing behind, however it ends. A process of its own, so that no other
 //! test's lab is in the picture.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests are tests: clippy exempts only the functions marked as such"
+)]
+
 #[path = "../kernel/require.rs"]
 mod require;
 

@@ -1,6 +1,13 @@
 //! The kernel engine against a real kernel. Needs root; without it every test says on stderr
 //! that it was skipped, and why. With `kernel` in `DYNENCAP_REQUIRE` a skip is a failure.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests are tests: clippy exempts only the functions marked as such"
+)]
+
 mod egress;
 mod frame;
 mod ingress;
@@ -13,12 +20,13 @@ use dynencap_abi::{Config, Reason};
 use dynencap_kernel::{FlowId, Packet, Port, Replay};
 use std::sync::OnceLock;
 
-/// The committed object, read once.
+/// The committed object, or the one that `DYNENCAP_OBJECT` names; read once.
 fn object() -> &'static [u8] {
     static OBJECT: OnceLock<Vec<u8>> = OnceLock::new();
     OBJECT.get_or_init(|| {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../bpf/dynencap.bpf.o");
-        std::fs::read(path).expect("the committed BPF object")
+        let committed = concat!(env!("CARGO_MANIFEST_DIR"), "/../bpf/dynencap.bpf.o");
+        let path = std::env::var_os("DYNENCAP_OBJECT").unwrap_or_else(|| committed.into());
+        std::fs::read(path).expect("a BPF object")
     })
 }
 
