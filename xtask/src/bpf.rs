@@ -59,6 +59,8 @@ struct Record {
 
 #[derive(Serialize, Deserialize, PartialEq, Eq, Clone)]
 struct Versions {
+    /// Its version goes into the names of functions.
+    cargo: String,
     rustc: String,
     llvm: String,
     linker: String,
@@ -184,7 +186,7 @@ fn build(root: &Path, toolchain: &Toolchain) -> anyhow::Result<PathBuf> {
     ] {
         flags.push(format!("--remap-path-prefix={}={name}", path.display()));
     }
-    let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+    let status = Command::new(cargo())
         .current_dir(root.join("crates/bpf"))
         .args([
             "build",
@@ -255,6 +257,7 @@ impl Toolchain {
             return None;
         }
         let versions = Versions {
+            cargo: output(Command::new(cargo()).arg("--version"))?,
             rustc: version.lines().next()?.to_owned(),
             llvm,
             linker: linker.to_owned(),
@@ -285,7 +288,11 @@ impl Toolchain {
 
 impl std::fmt::Display for Versions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}, LLVM {}, {}", self.rustc, self.llvm, self.linker)
+        write!(
+            f,
+            "{}, LLVM {}, {}, {}",
+            self.rustc, self.llvm, self.linker, self.cargo
+        )
     }
 }
 
@@ -297,6 +304,10 @@ fn output(command: &mut Command) -> Option<String> {
         .status
         .success()
         .then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+fn cargo() -> std::ffi::OsString {
+    std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
 }
 
 fn root() -> anyhow::Result<PathBuf> {
@@ -398,6 +409,7 @@ mod tests {
             object: hex(&Sha256::digest(object)),
             flags: FLAGS.iter().map(|flag| (*flag).to_owned()).collect(),
             toolchain: Versions {
+                cargo: String::new(),
                 rustc: String::new(),
                 llvm: String::new(),
                 linker: String::new(),
