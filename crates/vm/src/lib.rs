@@ -25,6 +25,7 @@ mod map;
 mod memory;
 mod object;
 mod option;
+mod prefix;
 mod room;
 mod skb;
 mod socket;

@@ -6,6 +6,7 @@
 
 use crate::fault::LoadError;
 use crate::memory::{Memory, Protection};
+use crate::prefix::{covers, prefix_bits, prefix_len};
 use std::collections::{BTreeMap, HashMap};
 
 const HASH: u32 = 1;
@@ -376,14 +377,6 @@ fn array_slot(key: &[u8], entries: u32) -> Option<u32> {
     (index < entries).then_some(index)
 }
 
-fn prefix_len(key: &[u8]) -> u32 {
-    key.first_chunk().copied().map_or(0, u32::from_le_bytes)
-}
-
-fn prefix_bits(key: &[u8]) -> u32 {
-    u32::try_from(key.len().saturating_sub(4) * 8).unwrap_or(0)
-}
-
 fn longest_prefix(table: &Table, key: &[u8]) -> Option<u32> {
     let wanted = prefix_len(key);
     table
@@ -392,18 +385,4 @@ fn longest_prefix(table: &Table, key: &[u8]) -> Option<u32> {
         .filter(|(stored, _)| prefix_len(stored) <= wanted && covers(stored, key))
         .max_by_key(|(stored, _)| prefix_len(stored))
         .map(|(_, slot)| *slot)
-}
-
-fn covers(stored: &[u8], key: &[u8]) -> bool {
-    let bits = prefix_len(stored) as usize;
-    let (Some(stored), Some(key)) = (stored.get(4..), key.get(4..)) else {
-        return false;
-    };
-    let whole = bits / 8;
-    let rest_agrees = match (bits % 8, stored.get(whole), key.get(whole)) {
-        (0, ..) => true,
-        (rest, Some(a), Some(b)) => (a ^ b) >> (8 - rest) == 0,
-        _ => false,
-    };
-    rest_agrees && stored.get(..whole) == key.get(..whole)
 }

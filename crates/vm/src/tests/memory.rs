@@ -239,3 +239,30 @@ fn checksum_helpers_agree_with_a_full_sum() {
     assert_eq!(sum(&skb.data()[14..34]), 0xffff);
     assert_eq!(skb.data()[22], 9);
 }
+
+#[test]
+fn socket_storage_takes_no_keys_and_other_maps_no_sockets() {
+    let program = |helper| {
+        let program = [
+            &map_fd(1, 0)[..],
+            &[
+                insn(0x62, 10, 0, -4, 0),
+                copy(2, 10),
+                add(2, -4),
+                mov(3, 0),
+                mov(4, 0),
+                call(helper),
+                EXIT,
+            ],
+        ];
+        program.concat()
+    };
+    for (helper, ty, entries) in [(1, 24, 0), (2, 24, 0), (3, 24, 0), (107, 1, 2), (108, 1, 2)] {
+        let mut machine = machine(&program(helper));
+        add_map(&mut machine, ty, 4, 8, entries);
+        let fault = run(&mut machine).unwrap_err();
+        let is_argument =
+            matches!(fault, FaultKind::HelperArgument { helper: h, .. } if h == helper);
+        assert!(is_argument, "helper {helper}: {fault}");
+    }
+}
