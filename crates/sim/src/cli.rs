@@ -7,8 +7,8 @@ use dynencap_sim::director::Record;
 use dynencap_sim::engine::{self, Attribution, Engine, EngineError, EngineKind, Outcomes};
 use dynencap_sim::event::Batch;
 use dynencap_sim::replay::{Observer, Replay, ReplayError};
-use dynencap_sim::reproduce::{self, Setting};
 use dynencap_sim::report::{self, Report};
+use dynencap_sim::reproduce::{self, Setting};
 use dynencap_sim::scenario::Scenario;
 use dynencap_sim::trace::{Reader, TraceError};
 use dynencap_sim::writer::OutputFile;
@@ -117,7 +117,11 @@ impl ReplayArgs {
         };
         let mut replay = Replay::new(scenario.clone(), engines);
         let output = self.write.as_deref().map(OutputFile::create).transpose()?;
-        let mut watcher = Watcher { output, shown: 0, first: None };
+        let mut watcher = Watcher {
+            output,
+            shown: 0,
+            first: None,
+        };
 
         let name = input.name.clone();
         let bar = input.bar.clone();
@@ -166,7 +170,11 @@ impl ReplayArgs {
                 asked.push(*kind);
             }
         }
-        let choice = if asked.is_empty() { EngineKind::ALL.to_vec() } else { asked.clone() };
+        let choice = if asked.is_empty() {
+            EngineKind::ALL.to_vec()
+        } else {
+            asked.clone()
+        };
         let (mut engines, mut not_run) = (Vec::new(), Vec::new());
         for kind in choice {
             // Only the first engine's frames are written and only its totals lead.
@@ -185,7 +193,13 @@ impl ReplayArgs {
         Ok((engines, not_run))
     }
 
-    fn reproduce(&self, first: &Divergence, scenario: &Scenario, object: &[u8], report: &mut Report) {
+    fn reproduce(
+        &self,
+        first: &Divergence,
+        scenario: &Scenario,
+        object: &[u8],
+        report: &mut Report,
+    ) {
         if self.trace == Path::new("-") {
             eprintln!("dynsim: standard input cannot be read again: no reproducing trace");
             return;
@@ -193,17 +207,30 @@ impl ReplayArgs {
         let kinds = first
             .engines
             .map(|name| EngineKind::ALL.into_iter().find(|kind| kind.name() == name));
-        let [Some(reference), Some(other)] = kinds else { return };
-        let setting = Setting { engines: [reference, other], object, scenario };
+        let [Some(reference), Some(other)] = kinds else {
+            return;
+        };
+        let setting = Setting {
+            engines: [reference, other],
+            object,
+            scenario,
+        };
         match reproduce::reproduce(&self.trace, first.packet, &setting, &self.repro) {
             Ok(Some(files)) => {
-                report.written.extend(files.iter().map(|path| path.display().to_string()));
+                report
+                    .written
+                    .extend(files.iter().map(|path| path.display().to_string()));
             }
             Ok(None) => eprintln!(
                 "dynsim: packet {} does not diverge when its flow is replayed alone",
                 first.packet
             ),
-            Err(error) => eprintln!("dynsim: no reproducing trace: {error}"),
+            Err(error) => {
+                eprintln!(
+                    "dynsim: no reproducing trace: {:#}",
+                    anyhow::Error::new(error)
+                );
+            }
         }
     }
 
@@ -270,12 +297,21 @@ impl Input {
     fn open(path: &Path) -> anyhow::Result<Self> {
         if path == Path::new("-") {
             let source = Box::new(BufReader::new(std::io::stdin()));
-            return Ok(Self { name: "stdin".into(), source, bar: ProgressBar::hidden() });
+            return Ok(Self {
+                name: "stdin".into(),
+                source,
+                bar: ProgressBar::hidden(),
+            });
         }
         let name = path.display().to_string();
         let file = File::open(path).with_context(|| format!("{name}: cannot open the trace"))?;
-        let metadata = file.metadata().with_context(|| format!("{name}: cannot read"))?;
-        anyhow::ensure!(!metadata.is_dir(), "{name}: expected a capture file, found a directory");
+        let metadata = file
+            .metadata()
+            .with_context(|| format!("{name}: cannot read"))?;
+        anyhow::ensure!(
+            !metadata.is_dir(),
+            "{name}: expected a capture file, found a directory"
+        );
         let bar = if std::io::stderr().is_terminal() {
             let bar = ProgressBar::new(metadata.len());
             let style = "{bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta}";

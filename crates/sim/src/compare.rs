@@ -82,10 +82,20 @@ pub fn compare(batch: &Batch, reference: Side<'_>, other: Side<'_>, found: &mut 
     let before = found.len();
     let mut differs = |event: usize, difference: Difference| {
         let engines = [reference.engine, other.engine];
-        found.push(Divergence { packet: batch.cause(event), event, engines, difference });
+        found.push(Divergence {
+            packet: batch.cause(event),
+            event,
+            engines,
+            difference,
+        });
     };
     for fault in &other.outcomes.faults {
-        differs(fault.event, Difference::Fault { what: fault.what.clone() });
+        differs(
+            fault.event,
+            Difference::Fault {
+                what: fault.what.clone(),
+            },
+        );
     }
     match (reference.attribution, other.attribution) {
         (Attribution::PerEvent, Attribution::PerEvent) => {
@@ -98,29 +108,39 @@ pub fn compare(batch: &Batch, reference: Side<'_>, other: Side<'_>, found: &mut 
     // A counter follows from frames and reasons: it is news only where they agree.
     if found.len() == before {
         let engines = [reference.engine, other.engine];
-        for (reason, counts) in Reason::ALL
-            .iter()
-            .zip(reference.outcomes.counters.iter().zip(&other.outcomes.counters))
-        {
+        for (reason, counts) in Reason::ALL.iter().zip(
+            reference
+                .outcomes
+                .counters
+                .iter()
+                .zip(&other.outcomes.counters),
+        ) {
             if counts.0 != counts.1 {
                 let counts = [*counts.0, *counts.1];
-                let difference = Difference::Counter { reason: reason.name(), counts };
+                let difference = Difference::Counter {
+                    reason: reason.name(),
+                    counts,
+                };
                 let event = first_with(*reason, reference.outcomes).unwrap_or(0);
-                found.push(Divergence { packet: batch.cause(event), event, engines, difference });
+                found.push(Divergence {
+                    packet: batch.cause(event),
+                    event,
+                    engines,
+                    difference,
+                });
             }
         }
     }
 }
 
 fn first_with(reason: Reason, outcomes: &Outcomes) -> Option<usize> {
-    outcomes.events.iter().position(|outcome| outcome.reason == Some(reason))
+    outcomes
+        .events
+        .iter()
+        .position(|outcome| outcome.reason == Some(reason))
 }
 
-fn per_event(
-    reference: &Outcomes,
-    other: &Outcomes,
-    differs: &mut impl FnMut(usize, Difference),
-) {
+fn per_event(reference: &Outcomes, other: &Outcomes, differs: &mut impl FnMut(usize, Difference)) {
     for (at, (left, right)) in reference.events.iter().zip(&other.events).enumerate() {
         if left.reason != right.reason {
             let name = |reason: Option<Reason>| reason.map_or("none", Reason::name);
@@ -128,7 +148,10 @@ fn per_event(
             differs(at, Difference::Reason { reasons });
         }
         for nth in 0..left.frames.len().max(right.frames.len()) {
-            let pair = (nth_frame(reference, left, nth), nth_frame(other, right, nth));
+            let pair = (
+                nth_frame(reference, left, nth),
+                nth_frame(other, right, nth),
+            );
             if let Some(difference) = frame_difference(pair.0, pair.1) {
                 differs(at, difference);
             }
@@ -137,24 +160,34 @@ fn per_event(
 }
 
 fn nth_frame<'a>(outcomes: &'a Outcomes, event: &Outcome, nth: usize) -> Option<OutFrame<'a>> {
-    event.frames.clone().nth(nth).and_then(|at| outcomes.frames.frame(at))
+    event
+        .frames
+        .clone()
+        .nth(nth)
+        .and_then(|at| outcomes.frames.frame(at))
 }
 
 /// Compares frame by frame in order, at each port by itself; after a difference the sequences
 /// are put back in step where one side merely has a frame more.
-fn per_batch(
-    reference: &Outcomes,
-    other: &Outcomes,
-    differs: &mut impl FnMut(usize, Difference),
-) {
+fn per_batch(reference: &Outcomes, other: &Outcomes, differs: &mut impl FnMut(usize, Difference)) {
     for port in [Port::Wire, Port::Delivered] {
         let mut left: Vec<(usize, OutFrame<'_>)> = Vec::new();
         for (event, outcome) in reference.events.iter().enumerate() {
-            let frames = outcome.frames.clone().filter_map(|at| reference.frames.frame(at));
-            left.extend(frames.filter(|frame| frame.port == port).map(|frame| (event, frame)));
+            let frames = outcome
+                .frames
+                .clone()
+                .filter_map(|at| reference.frames.frame(at));
+            left.extend(
+                frames
+                    .filter(|frame| frame.port == port)
+                    .map(|frame| (event, frame)),
+            );
         }
-        let right: Vec<OutFrame<'_>> =
-            other.frames.iter().filter(|frame| frame.port == port).collect();
+        let right: Vec<OutFrame<'_>> = other
+            .frames
+            .iter()
+            .filter(|frame| frame.port == port)
+            .collect();
         let (mut l, mut r) = (0, 0);
         while l < left.len() || r < right.len() {
             let (a, b) = (left.get(l), right.get(r).copied());
@@ -169,10 +202,20 @@ fn per_batch(
             let missing_left = right.get(r + 1).is_some_and(|next| a == Some(*next));
             let own = |frame: Option<OutFrame<'_>>| frame.map(|frame| frame.bytes.to_vec());
             if missing_right {
-                differs(event, Difference::Frame { frames: [own(a), None] });
+                differs(
+                    event,
+                    Difference::Frame {
+                        frames: [own(a), None],
+                    },
+                );
                 l += 1;
             } else if missing_left {
-                differs(event, Difference::Frame { frames: [None, own(b)] });
+                differs(
+                    event,
+                    Difference::Frame {
+                        frames: [None, own(b)],
+                    },
+                );
                 r += 1;
             } else {
                 differs(event, difference);
@@ -189,27 +232,50 @@ fn frame_difference(left: Option<OutFrame<'_>>, right: Option<OutFrame<'_>>) -> 
         (Some(a), Some(b)) => (a, b),
         (a, b) => {
             let own = |frame: Option<OutFrame<'_>>| frame.map(|frame| frame.bytes.to_vec());
-            return Some(Difference::Frame { frames: [own(a), own(b)] });
+            return Some(Difference::Frame {
+                frames: [own(a), own(b)],
+            });
         }
     };
     let frames = [a.bytes.to_vec(), b.bytes.to_vec()];
     if a.ethertype != b.ethertype {
-        let field = format!("Ethernet type 0x{:04x} / 0x{:04x}", a.ethertype, b.ethertype);
-        return Some(Difference::Bytes { field, offset: 0, frames });
+        let field = format!(
+            "Ethernet type 0x{:04x} / 0x{:04x}",
+            a.ethertype, b.ethertype
+        );
+        return Some(Difference::Bytes {
+            field,
+            offset: 0,
+            frames,
+        });
     }
-    let same = a.bytes.iter().zip(b.bytes).take_while(|(x, y)| x == y).count();
+    let same = a
+        .bytes
+        .iter()
+        .zip(b.bytes)
+        .take_while(|(x, y)| x == y)
+        .count();
     let field = if same == a.bytes.len().min(b.bytes.len()) {
         format!("length {} / {}", a.bytes.len(), b.bytes.len())
     } else {
         field::name_at(a.bytes, a.ethertype, same)
     };
-    Some(Difference::Bytes { field, offset: same, frames })
+    Some(Difference::Bytes {
+        field,
+        offset: same,
+        frames,
+    })
 }
 
 fn options(reference: &Outcomes, other: &Outcomes, differs: &mut impl FnMut(usize, Difference)) {
     for (at, (left, right)) in reference.events.iter().zip(&other.events).enumerate() {
         if left.errno != right.errno {
-            differs(at, Difference::Errno { errnos: [left.errno, right.errno] });
+            differs(
+                at,
+                Difference::Errno {
+                    errnos: [left.errno, right.errno],
+                },
+            );
         } else if left.value != right.value {
             let values = [left.value.clone(), right.value.clone()];
             differs(at, Difference::Value { values });

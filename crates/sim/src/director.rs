@@ -6,10 +6,10 @@
 //! its payload begins.
 
 use crate::event::{Batch, Event, FlowId, Gso, Transport};
-use crate::scenario::{At, Assignment, FlowMatch, Scenario, Side, Switch, default_exit, overhead};
+use crate::scenario::{Assignment, At, FlowMatch, Scenario, Side, Switch, default_exit, overhead};
 use crate::trace::{self, Link, LinkDefect, LinkType, Timestamp};
 use dynencap_abi::option::{ENCAP_GW, ENCAP_UDP, GATEWAY_LEN, PORTS_LEN};
-use dynencap_abi::{Exit, FlowKey, MAX_HEADER_LEN};
+use dynencap_abi::{Exit, FlowKey, MAX_HEADER_LEN, MAX_OVERHEAD, MAX_PAYLOAD_LEN};
 use dynencap_model::{Packet, flow, segment};
 use lru::LruCache;
 use std::net::{IpAddr, Ipv6Addr};
@@ -115,7 +115,11 @@ impl Director {
     #[must_use]
     pub fn flow_of(&self, frame: &trace::Frame<'_>) -> Option<FlowName> {
         let link = trace::link(frame.link_type, frame.bytes);
-        let packet = Packet { ethertype: link.ethertype, bytes: link.payload, gso_size: 0 };
+        let packet = Packet {
+            ethertype: link.ethertype,
+            bytes: link.payload,
+            gso_size: 0,
+        };
         let key = flow::key(&packet).filter(|_| link.defect.is_none())?;
         Some(FlowName(key.min(key.reversed())))
     }
@@ -153,16 +157,31 @@ impl Director {
         link: &Link<'_>,
         batch: &mut Batch,
     ) -> usize {
-        let packet = Packet { ethertype: link.ethertype, bytes: link.payload, gso_size: 0 };
+        let packet = Packet {
+            ethertype: link.ethertype,
+            bytes: link.payload,
+            gso_size: 0,
+        };
         let place = batch.store(link.payload);
         let event = if !matches!(link.ethertype, 0x0800 | 0x86dd) {
             let (flow, ethertype) = (FlowId::BARE, link.ethertype);
-            Event::Egress { flow, ethertype, packet: place, gso: None }
+            Event::Egress {
+                flow,
+                ethertype,
+                packet: place,
+                gso: None,
+            }
         } else if let Some(key) = flow::key(&packet) {
             self.flow_packet(frame, start, &packet, key, place, batch)
         } else {
             let flow = self.stray(frame.number, batch);
-            Event::Egress { flow, ethertype: link.ethertype, packet: place, gso: None }
+            let gso = big_tcp_ipv4(&packet, self.scenario.host.config.uplink_mtu);
+            Event::Egress {
+                flow,
+                ethertype: link.ethertype,
+                packet: place,
+                gso,
+            }
         };
         batch.push(frame.number, event);
         batch.events().len() - 1
@@ -177,8 +196,14 @@ impl Director {
         place: Range<usize>,
         batch: &mut Batch,
     ) -> Event {
-        let layout = segment::layout(packet);
-        let syn = layout.as_ref().and_then(|layout| tcp::syn(packet.bytes, layout));
+        // With the smallest segments, so that BIG TCP counts as what can be cut.
+        let layout = segment::layout(&Packet {
+            gso_size: 1,
+            ..*packet
+        });
+        let syn = layout
+            .as_ref()
+            .and_then(|layout| tcp::syn(packet.bytes, layout));
         let table_key = key.min(key.reversed());
         if !self.flows.contains(&table_key) {
             self.open(table_key, key, syn.as_ref(), frame.number, batch);
@@ -188,9 +213,18 @@ impl Director {
         let Some(flow) = self.flows.get_mut(&table_key) else {
             // Just opened, so it is there; a frame without a flow is a bare one.
             let (flow, ethertype) = (FlowId::BARE, packet.ethertype);
-            return Event::Egress { flow, ethertype, packet: place, gso: None };
+            return Event::Egress {
+                flow,
+                ethertype,
+                packet: place,
+                gso: None,
+            };
         };
-        let end = if key == flow.key { End::Initiator } else { End::Responder };
+        let end = if key == flow.key {
+            End::Initiator
+        } else {
+            End::Responder
+        };
         if let Some(syn) = syn {
             flow.mss[end as usize] = syn.mss;
         }
@@ -201,15 +235,32 @@ impl Director {
         };
         let socket = match flow.sockets[end as usize] {
             Some(socket) if leaves => socket,
-            _ => return Event::Ingress { ethertype: packet.ethertype, packet: place },
+            _ => {
+                return Event::Ingress {
+                    ethertype: packet.ethertype,
+                    packet: place,
+                };
+            }
         };
         flow.sent += 1;
         flow.switch(frame, start, batch);
         let peer_mss = flow.mss[1 - end as usize];
         let gso = layout.and_then(|layout| {
-            super_packet(packet.bytes, &layout, mtu, overhead(&flow.exit), peer_mss, gso_size)
+            super_packet(
+                packet.bytes,
+                &layout,
+                mtu,
+                overhead(&flow.exit),
+                peer_mss,
+                gso_size,
+            )
         });
-        Event::Egress { flow: socket, ethertype: packet.ethertype, packet: place, gso }
+        Event::Egress {
+            flow: socket,
+            ethertype: packet.ethertype,
+            packet: place,
+            gso,
+        }
     }
 
     fn open(
@@ -228,7 +279,9 @@ impl Director {
             Assignment::Rules(rules) => rules
                 .iter()
                 .find(|rule| matches(&rule.matches, &key))
-                .map_or((Exit::NONE, Vec::new()), |rule| (rule.exit, rule.switches.clone())),
+                .map_or((Exit::NONE, Vec::new()), |rule| {
+                    (rule.exit, rule.switches.clone())
+                }),
         };
         if self.flows.len() == MAX_FLOWS
             && let Some((_, idle)) = self.flows.pop_lru()
@@ -250,9 +303,20 @@ impl Director {
             })
         };
         let side = self.scenario.side;
-        let sockets = [socket(side != Side::Responder), socket(side != Side::Initiator)];
+        let sockets = [
+            socket(side != Side::Responder),
+            socket(side != Side::Initiator),
+        ];
         self.seen += 1;
-        let flow = Flow { key, sockets, exit, switches, switched: 0, sent: 0, mss: [None; 2] };
+        let flow = Flow {
+            key,
+            sockets,
+            exit,
+            switches,
+            switched: 0,
+            sent: 0,
+            mss: [None; 2],
+        };
         self.flows.put(table_key, flow);
     }
 
@@ -319,15 +383,43 @@ fn set_exit(flow: FlowId, from: &Exit, to: &Exit, cause: u64, batch: &mut Batch)
     };
     if udp(from) != udp(to) {
         let value = batch.store(&udp(to));
-        batch.push(cause, Event::SetOption { flow, name: ENCAP_UDP, value });
+        batch.push(
+            cause,
+            Event::SetOption {
+                flow,
+                name: ENCAP_UDP,
+                value,
+            },
+        );
     }
     if gateway(from) != gateway(to) {
         let value = batch.store(&gateway(to));
-        batch.push(cause, Event::SetOption { flow, name: ENCAP_GW, value });
+        batch.push(
+            cause,
+            Event::SetOption {
+                flow,
+                name: ENCAP_GW,
+                value,
+            },
+        );
     }
-    batch.push(cause, Event::GetOption { flow, name: ENCAP_GW, capacity: GATEWAY_LEN });
+    batch.push(
+        cause,
+        Event::GetOption {
+            flow,
+            name: ENCAP_GW,
+            capacity: GATEWAY_LEN,
+        },
+    );
     let capacity = PORTS_LEN + MAX_HEADER_LEN;
-    batch.push(cause, Event::GetOption { flow, name: ENCAP_UDP, capacity });
+    batch.push(
+        cause,
+        Event::GetOption {
+            flow,
+            name: ENCAP_UDP,
+            capacity,
+        },
+    );
 }
 
 /// How a captured packet was cut on its way, if it was: a capture carries no `gso_size`.
@@ -350,7 +442,9 @@ fn super_packet(
                 return None;
             }
             let fits = mtu.checked_sub(overhead + layout.payload_offset)?;
-            let options = layout.payload_offset.checked_sub(layout.transport_offset + 20)?;
+            let options = layout
+                .payload_offset
+                .checked_sub(layout.transport_offset + 20)?;
             let agreed = peer_mss.map_or(fits, |mss| usize::from(mss).saturating_sub(options));
             let derived = u16::try_from(agreed.min(fits)).unwrap_or(u16::MAX);
             (Transport::Tcp, gso_size.unwrap_or(derived))
@@ -361,7 +455,32 @@ fn super_packet(
         }
     };
     let transport_offset = u16::try_from(layout.transport_offset).ok()?;
-    (size > 0).then_some(Gso { size, transport_offset, transport })
+    (size > 0).then_some(Gso {
+        size,
+        transport_offset,
+        transport,
+    })
+}
+
+/// IPv4 BIG TCP: its total length is 0, so that no flow key can be read. Longer than any
+/// packet, it can only have been a super-packet, and no socket takes it as anything else.
+fn big_tcp_ipv4(packet: &Packet<'_>, mtu: u32) -> Option<Gso> {
+    const TCP: u8 = 6;
+    let [version_ihl, _, 0, 0, _, _, _, _, _, TCP, ..] = packet.bytes else {
+        return None;
+    };
+    if packet.ethertype != 0x0800 || packet.bytes.len() <= MAX_PAYLOAD_LEN {
+        return None;
+    }
+    let transport_offset = u16::from(version_ihl & 15) * 4;
+    let size = u16::try_from(mtu)
+        .ok()?
+        .checked_sub(MAX_OVERHEAD as u16 + 120)?;
+    Some(Gso {
+        size,
+        transport_offset,
+        transport: Transport::Tcp,
+    })
 }
 
 fn matches(rule: &FlowMatch, key: &FlowKey) -> bool {
@@ -372,9 +491,18 @@ fn matches(rule: &FlowMatch, key: &FlowKey) -> bool {
         }
         _ => IpAddr::from(Ipv6Addr::from(octets)),
     };
-    rule.protocol.is_none_or(|protocol| protocol == key.protocol)
-        && rule.source.is_none_or(|net| net.contains(&address(key.source)))
-        && rule.destination.is_none_or(|net| net.contains(&address(key.destination)))
-        && rule.source_port.is_none_or(|port| port.to_be_bytes() == key.source_port)
-        && rule.destination_port.is_none_or(|port| port.to_be_bytes() == key.destination_port)
+    rule.protocol
+        .is_none_or(|protocol| protocol == key.protocol)
+        && rule
+            .source
+            .is_none_or(|net| net.contains(&address(key.source)))
+        && rule
+            .destination
+            .is_none_or(|net| net.contains(&address(key.destination)))
+        && rule
+            .source_port
+            .is_none_or(|port| port.to_be_bytes() == key.source_port)
+        && rule
+            .destination_port
+            .is_none_or(|port| port.to_be_bytes() == key.destination_port)
 }

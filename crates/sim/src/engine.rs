@@ -165,7 +165,10 @@ impl Outcomes {
 
     /// Adds what an event led to, and its verdict, if it has one, to the tally.
     fn push(&mut self, outcome: Outcome) {
-        if let Some(count) = outcome.reason.and_then(|r| self.verdicts.get_mut(r as usize)) {
+        if let Some(count) = outcome
+            .reason
+            .and_then(|r| self.verdicts.get_mut(r as usize))
+        {
             *count += 1;
         }
         self.events.push(outcome);
@@ -218,7 +221,10 @@ pub enum EngineError {
 
 impl EngineError {
     fn failed(kind: EngineKind, source: &dyn std::error::Error) -> Self {
-        Self::Failed { engine: kind.name(), reason: chain(source) }
+        Self::Failed {
+            engine: kind.name(),
+            reason: chain(source),
+        }
     }
 }
 

@@ -7,7 +7,11 @@
 /// `"outer IPv6 flow label"`. `ethertype` is in host byte order.
 #[must_use]
 pub fn name_at(frame: &[u8], ethertype: u16, offset: usize) -> String {
-    let mut walk = Walk { frame, base: 0, depth: 0 };
+    let mut walk = Walk {
+        frame,
+        base: 0,
+        depth: 0,
+    };
     let found = match ethertype {
         0x0800 => walk.ipv4(offset),
         0x86dd => walk.ipv6(offset),
@@ -40,8 +44,12 @@ const IPV4: &[Field] = &[
     (16, "source"),
     (20, "destination"),
 ];
-const UDP: &[Field] =
-    &[(2, "source port"), (4, "destination port"), (6, "length"), (8, "checksum")];
+const UDP: &[Field] = &[
+    (2, "source port"),
+    (4, "destination port"),
+    (6, "length"),
+    (8, "checksum"),
+];
 const TCP: &[Field] = &[
     (2, "source port"),
     (4, "destination port"),
@@ -105,7 +113,11 @@ impl Walk<'_> {
         match protocol {
             4 | 41 => {
                 self.depth = self.depth.saturating_add(1);
-                if protocol == 4 { self.ipv4(offset) } else { self.ipv6(offset) }
+                if protocol == 4 {
+                    self.ipv4(offset)
+                } else {
+                    self.ipv6(offset)
+                }
             }
             6 => {
                 let len = usize::from(self.byte(12)? >> 4) * 4;
@@ -113,7 +125,11 @@ impl Walk<'_> {
                 Some(match self.named("TCP", TCP, offset) {
                     Some(name) => name,
                     None if within < len => format!("{} TCP options", self.layer()),
-                    None => format!("{} TCP payload byte {}", self.layer(), within - len.min(within)),
+                    None => format!(
+                        "{} TCP payload byte {}",
+                        self.layer(),
+                        within - len.min(within)
+                    ),
                 })
             }
             17 => {
@@ -125,7 +141,10 @@ impl Walk<'_> {
             }
             _ => {
                 let within = offset.checked_sub(self.base)?;
-                Some(format!("{} payload byte {within} (protocol {protocol})", self.layer()))
+                Some(format!(
+                    "{} payload byte {within} (protocol {protocol})",
+                    self.layer()
+                ))
             }
         }
     }
@@ -164,7 +183,10 @@ mod tests {
         frame[9] = 1;
         assert_eq!(name_at(&frame, 0x0800, 11), "outer IPv4 header checksum");
         assert_eq!(name_at(&frame, 0x0800, 22), "outer IPv4 options");
-        assert_eq!(name_at(&frame, 0x0800, 30), "outer payload byte 6 (protocol 1)");
+        assert_eq!(
+            name_at(&frame, 0x0800, 30),
+            "outer payload byte 6 (protocol 1)"
+        );
         assert_eq!(name_at(&[], 0x86dd, 90), "byte 90");
         assert_eq!(name_at(&[1], 0x0806, 0), "byte 0");
     }

@@ -36,7 +36,7 @@ pub enum ReplayError {
     #[error(transparent)]
     Trace(#[from] trace::TraceError),
     /// The output could not be written.
-    #[error("{path}: cannot write: {source}")]
+    #[error("{path}")]
     Output {
         /// The file.
         path: String,
@@ -146,7 +146,11 @@ impl Replay {
         self.compare();
         self.check();
         self.divergences += self.found.len() as u64;
-        let defects = self.records.iter().filter(|r| matches!(r.fate, Fate::Defect(_))).count();
+        let defects = self
+            .records
+            .iter()
+            .filter(|r| matches!(r.fate, Fate::Defect(_)))
+            .count();
         for running in &mut self.running {
             for _ in 0..defects {
                 running.totals.add_unseen(LINK_DEFECT);
@@ -162,19 +166,30 @@ impl Replay {
     }
 
     fn compare(&mut self) {
-        let side = |running: &'_ Running| (running.engine.kind().name(), running.engine.attribution());
+        let side =
+            |running: &'_ Running| (running.engine.kind().name(), running.engine.attribution());
         let reference = self
             .running
             .iter()
             .position(|running| running.engine.attribution() == Attribution::PerEvent)
             .unwrap_or(0);
-        let Some(base) = self.running.get(reference) else { return };
+        let Some(base) = self.running.get(reference) else {
+            return;
+        };
         let (engine, attribution) = side(base);
-        let base = Side { engine, attribution, outcomes: &base.outcomes };
+        let base = Side {
+            engine,
+            attribution,
+            outcomes: &base.outcomes,
+        };
         for (at, other) in self.running.iter().enumerate() {
             if at != reference {
                 let (engine, attribution) = side(other);
-                let other = Side { engine, attribution, outcomes: &other.outcomes };
+                let other = Side {
+                    engine,
+                    attribution,
+                    outcomes: &other.outcomes,
+                };
                 compare::compare(&self.batch, base, other, &mut self.found);
             }
         }
@@ -185,7 +200,9 @@ impl Replay {
         for running in &self.running {
             let name = running.engine.kind().name();
             for (at, outcome) in running.outcomes.events.iter().enumerate() {
-                let Some(reason) = outcome.reason else { continue };
+                let Some(reason) = outcome.reason else {
+                    continue;
+                };
                 let frames = outcome.frames.clone();
                 let longest = frames
                     .filter_map(|at| running.outcomes.frames.frame(at))
@@ -207,12 +224,14 @@ impl Replay {
                     ));
                 }
             }
-            let frames = |event: &&Event| matches!(event, Event::Egress { .. } | Event::Ingress { .. });
+            let frames =
+                |event: &&Event| matches!(event, Event::Egress { .. } | Event::Ingress { .. });
             let expected = self.batch.events().iter().filter(frames).count() as u64;
             let counted: u64 = running.outcomes.verdicts.iter().sum();
             if counted != expected {
-                self.violations
-                    .push(format!("total: {name}: {counted} verdicts for {expected} frames"));
+                self.violations.push(format!(
+                    "total: {name}: {counted} verdicts for {expected} frames"
+                ));
             }
         }
     }
@@ -224,7 +243,10 @@ impl Replay {
             let seconds = running.busy.as_secs_f64();
             EngineReport {
                 name: running.engine.kind().name(),
-                totals: Totals { frames_in: self.frames_in, ..running.totals.clone() },
+                totals: Totals {
+                    frames_in: self.frames_in,
+                    ..running.totals.clone()
+                },
                 seconds,
                 packets_per_second: self.frames_in as f64 / seconds.max(1e-9),
             }

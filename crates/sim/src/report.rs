@@ -65,7 +65,11 @@ impl Totals {
             frame.port == Port::Wire && frame.bytes.len() > uplink_mtu as usize
         };
         self.over_mtu += outcomes.frames.iter().filter(long).count() as u64;
-        for outcome in outcomes.events.iter().filter(|outcome| outcome.segments > 0) {
+        for outcome in outcomes
+            .events
+            .iter()
+            .filter(|outcome| outcome.segments > 0)
+        {
             self.super_packets += 1;
             self.segments += u64::from(outcome.segments);
         }
@@ -125,8 +129,11 @@ impl Report {
     pub fn to_json(&self) -> serde_json::Value {
         let totals = self.engines.first().map(|engine| &engine.totals);
         let mut object = serde_json::json!(totals.unwrap_or(&Totals::default()));
-        let by_engine: BTreeMap<_, _> =
-            self.engines.iter().map(|engine| (engine.name, engine)).collect();
+        let by_engine: BTreeMap<_, _> = self
+            .engines
+            .iter()
+            .map(|engine| (engine.name, engine))
+            .collect();
         let more = serde_json::json!({
             "trace": self.trace,
             "flows": self.flows,
@@ -149,7 +156,13 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<&str> = self.engines.iter().map(|engine| engine.name).collect();
-        writeln!(f, "{}: {} flows, engines: {}", self.trace, self.flows, names.join(", "))?;
+        writeln!(
+            f,
+            "{}: {} flows, engines: {}",
+            self.trace,
+            self.flows,
+            names.join(", ")
+        )?;
         for (name, reason) in &self.not_run {
             writeln!(f, "  {name} did not run: {reason}")?;
         }
@@ -162,7 +175,10 @@ impl fmt::Display for Report {
             }
             if totals.super_packets > 0 {
                 let (segments, whole) = (totals.segments, totals.super_packets);
-                writeln!(f, "  segments           {segments:>12}   of {whole} super-packets")?;
+                writeln!(
+                    f,
+                    "  segments           {segments:>12}   of {whole} super-packets"
+                )?;
             }
             for (what, reasons) in [("passed", &totals.passed), ("dropped", &totals.dropped)] {
                 for (reason, count) in reasons {
@@ -173,7 +189,11 @@ impl fmt::Display for Report {
         }
         writeln!(f, "  divergences        {:>12}", self.divergences)?;
         for engine in &self.engines {
-            writeln!(f, "  {:<8}{:>23.0} packets/s", engine.name, engine.packets_per_second)?;
+            writeln!(
+                f,
+                "  {:<8}{:>23.0} packets/s",
+                engine.name, engine.packets_per_second
+            )?;
         }
         for violation in &self.violations {
             writeln!(f, "  violated: {violation}")?;
@@ -192,10 +212,17 @@ const COLUMN: usize = 16;
 pub fn describe(divergence: &Divergence, batch: &Batch) -> String {
     let [left, right] = divergence.engines;
     let event = crate::compare::describe(batch, divergence.event);
-    let mut text = format!("packet {}, {event}: {left} and {right} differ: ", divergence.packet);
+    let mut text = format!(
+        "packet {}, {event}: {left} and {right} differ: ",
+        divergence.packet
+    );
     // Writing to a String cannot fail.
     let _ = match &divergence.difference {
-        Difference::Bytes { field, offset, frames } => {
+        Difference::Bytes {
+            field,
+            offset,
+            frames,
+        } => {
             let _ = writeln!(text, "{field} (byte {offset} behind the link header)");
             side_by_side(&mut text, divergence.engines, frames);
             Ok(())
@@ -212,8 +239,14 @@ pub fn describe(divergence: &Divergence, batch: &Batch) -> String {
             Ok(())
         }
         Difference::Reason { reasons: [a, b] } => writeln!(text, "verdict {a} / {b}"),
-        Difference::Counter { reason, counts: [a, b] } => {
-            writeln!(text, "counter {reason} {a} / {b} in the batch that begins here")
+        Difference::Counter {
+            reason,
+            counts: [a, b],
+        } => {
+            writeln!(
+                text,
+                "counter {reason} {a} / {b} in the batch that begins here"
+            )
         }
         Difference::Errno { errnos: [a, b] } => writeln!(text, "errno {a:?} / {b:?}"),
         Difference::Value { values: [a, b] } => writeln!(text, "value {a:02x?} / {b:02x?}"),

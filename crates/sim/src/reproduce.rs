@@ -65,14 +65,19 @@ pub fn reproduce(
     directory: &Path,
 ) -> Result<Option<[PathBuf; 2]>, ReplayError> {
     let (frames, here) = collect(trace, packet, setting.scenario)?;
-    let Some((frames, scenario)) = smallest(frames, here, setting)? else { return Ok(None) };
-    let stem = trace.file_stem().map_or("trace".into(), |stem| stem.to_string_lossy());
+    let Some((frames, scenario)) = smallest(frames, here, setting)? else {
+        return Ok(None);
+    };
+    let stem = trace
+        .file_stem()
+        .map_or("trace".into(), |stem| stem.to_string_lossy());
     let base = directory.join(format!("{stem}-packet{packet}"));
     let (pcap, toml) = (base.with_extension("pcap"), base.with_extension("toml"));
     let failed = |path: &Path, source: WriteError| ReplayError::Output {
         path: path.display().to_string(),
         source,
     };
+    std::fs::create_dir_all(directory).map_err(|e| failed(directory, e.into()))?;
     write_pcap(&pcap, &frames).map_err(|e| failed(&pcap, e))?;
     std::fs::write(&toml, scenario.to_toml()).map_err(|e| failed(&toml, e.into()))?;
     Ok(Some([pcap, toml]))
@@ -85,8 +90,10 @@ fn collect(
     scenario: &Scenario,
 ) -> Result<(Vec<Kept>, Scenario), ReplayError> {
     let name = trace.display().to_string();
-    let file = File::open(trace)
-        .map_err(|e| ReplayError::Output { path: name.clone(), source: e.into() })?;
+    let file = File::open(trace).map_err(|e| ReplayError::Output {
+        path: name.clone(),
+        source: e.into(),
+    })?;
     let mut reader = Reader::open(name, BufReader::new(file))?;
     let mut director = Director::new(scenario.clone());
     let mut batch = Batch::default();
@@ -102,8 +109,11 @@ fn collect(
             let exit = director.exit_of(&frame);
             if let Some(exit) = exit {
                 let matches = FlowMatch::default();
-                here.assignment =
-                    Assignment::Rules(vec![Rule { matches, exit, switches: Vec::new() }]);
+                here.assignment = Assignment::Rules(vec![Rule {
+                    matches,
+                    exit,
+                    switches: Vec::new(),
+                }]);
             }
             if let crate::director::Fate::Event(at) = record.fate {
                 match batch.events().get(at) {
@@ -124,7 +134,14 @@ fn collect(
         }
     }
     let skip = numbered.len().saturating_sub(KEPT);
-    Ok((numbered.into_iter().skip(skip).map(|(_, kept)| kept).collect(), here))
+    Ok((
+        numbered
+            .into_iter()
+            .skip(skip)
+            .map(|(_, kept)| kept)
+            .collect(),
+        here,
+    ))
 }
 
 fn keep(frame: &Frame<'_>) -> Kept {
@@ -174,7 +191,12 @@ fn differs(
     let mut engines = Vec::new();
     for kind in setting.engines {
         let attribution = Attribution::PerEvent;
-        engines.push(engine::start(kind, &scenario.host, setting.object, attribution)?);
+        engines.push(engine::start(
+            kind,
+            &scenario.host,
+            setting.object,
+            attribution,
+        )?);
     }
     let mut replay = Replay::new(scenario.clone(), engines);
     let mut found = Found(false);
@@ -194,7 +216,9 @@ fn differs(
 }
 
 fn write_pcap(path: &Path, frames: &[Kept]) -> Result<(), WriteError> {
-    let link_type = frames.first().map_or(LinkType::Ethernet, |kept| kept.link_type);
+    let link_type = frames
+        .first()
+        .map_or(LinkType::Ethernet, |kept| kept.link_type);
     let output = BufWriter::new(File::create(path)?);
     let mut writer = PcapWriter::new(output, link_type, Resolution::Nanosecond)?;
     for kept in frames.iter().filter(|kept| kept.link_type == link_type) {

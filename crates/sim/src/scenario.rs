@@ -177,8 +177,10 @@ impl Scenario {
     /// See [`ScenarioError`]; each names the file and the field.
     pub fn read(path: &Path) -> Result<Self, ScenarioError> {
         let name = path.display().to_string();
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| ScenarioError::Read { path: name.clone(), source })?;
+        let text = std::fs::read_to_string(path).map_err(|source| ScenarioError::Read {
+            path: name.clone(),
+            source,
+        })?;
         Self::parse(&name, &text)
     }
 
@@ -191,11 +193,12 @@ impl Scenario {
             path: name.to_owned(),
             message: e.to_string().trim_end().to_owned(),
         })?;
-        file.check().map_err(|(field, problem)| ScenarioError::Value {
-            path: name.to_owned(),
-            field,
-            problem,
-        })
+        file.check()
+            .map_err(|(field, problem)| ScenarioError::Value {
+                path: name.to_owned(),
+                field,
+                problem,
+            })
     }
 
     /// The scenario as a file that [`Scenario::parse`] reads back.
@@ -210,7 +213,11 @@ impl Scenario {
 #[must_use]
 pub fn default_exit(hash: u64) -> Exit {
     let gateway = Ipv6Addr::new(0xfd00, 0xe, 0, 0, 0, 0, 0, 1 + (hash >> 1 & 7) as u16);
-    let mut exit = Exit { gateway: gateway.octets(), flags: Exit::GATEWAY, ..Exit::NONE };
+    let mut exit = Exit {
+        gateway: gateway.octets(),
+        flags: Exit::GATEWAY,
+        ..Exit::NONE
+    };
     if hash & 1 == 1 {
         exit.flags |= Exit::UDP;
         exit.destination_port = DEFAULT_UDP_PORT.to_be_bytes();

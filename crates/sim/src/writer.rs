@@ -37,8 +37,12 @@ impl OutputFile {
         let output = |source| failed(path, source);
         let file = File::create(&partial).map_err(|e| output(e.into()))?;
         let writer = PcapngWriter::new(BufWriter::with_capacity(BUFFER, file)).map_err(output);
-        let mut this =
-            Self { path: path.to_owned(), partial, writer: None, frame: Vec::new() };
+        let mut this = Self {
+            path: path.to_owned(),
+            partial,
+            writer: None,
+            frame: Vec::new(),
+        };
         this.writer = Some(writer?);
         Ok(this)
     }
@@ -60,8 +64,15 @@ impl OutputFile {
         Ok(path)
     }
 
-    fn write(&mut self, record: &Record, link_type: LinkType, original: Option<u32>) -> Result<(), ReplayError> {
-        let Some(writer) = self.writer.as_mut() else { return Ok(()) };
+    fn write(
+        &mut self,
+        record: &Record,
+        link_type: LinkType,
+        original: Option<u32>,
+    ) -> Result<(), ReplayError> {
+        let Some(writer) = self.writer.as_mut() else {
+            return Ok(());
+        };
         let length = u32::try_from(self.frame.len()).unwrap_or(u32::MAX);
         let packet = Packet {
             time: record.time,
@@ -70,11 +81,19 @@ impl OutputFile {
             original_len: original.unwrap_or(length).max(length),
             comment: None,
         };
-        writer.write(&packet).map_err(|source| failed(&self.path, source))
+        writer
+            .write(&packet)
+            .map_err(|source| failed(&self.path, source))
     }
 
     /// The link header for a packet of this Ethernet type, and the link type that it is of.
-    fn begin_frame(&mut self, record: &Record, header: &[u8], ethertype: u16, unchanged: bool) -> LinkType {
+    fn begin_frame(
+        &mut self,
+        record: &Record,
+        header: &[u8],
+        ethertype: u16,
+        unchanged: bool,
+    ) -> LinkType {
         self.frame.clear();
         let place = match record.link_type {
             _ if unchanged => {
@@ -101,7 +120,10 @@ impl OutputFile {
 }
 
 fn failed(path: &Path, source: WriteError) -> ReplayError {
-    ReplayError::Output { path: path.display().to_string(), source }
+    ReplayError::Output {
+        path: path.display().to_string(),
+        source,
+    }
 }
 
 impl Drop for OutputFile {
@@ -129,10 +151,18 @@ impl Observer for OutputFile {
                 self.write(record, record.link_type, Some(record.original_len))?;
                 continue;
             };
-            let Some(outcome) = first.events.get(event) else { continue };
-            let passed = outcome.reason.is_some_and(|r| r.verdict() == Verdict::Passed);
+            let Some(outcome) = first.events.get(event) else {
+                continue;
+            };
+            let passed = outcome
+                .reason
+                .is_some_and(|r| r.verdict() == Verdict::Passed);
             let unchanged = passed && outcome.segments == 0;
-            for frame in outcome.frames.clone().filter_map(|at| first.frames.frame(at)) {
+            for frame in outcome
+                .frames
+                .clone()
+                .filter_map(|at| first.frames.frame(at))
+            {
                 let link_type = self.begin_frame(record, header, frame.ethertype, unchanged);
                 self.frame.extend_from_slice(frame.bytes);
                 if unchanged {

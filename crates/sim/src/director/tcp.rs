@@ -28,7 +28,10 @@ pub(super) fn syn(packet: &[u8], layout: &Layout) -> Option<Syn> {
     if flags & SYN == 0 {
         return None;
     }
-    Some(Syn { ack: flags & ACK != 0, mss: mss(header.get(OPTIONS_AT..)?) })
+    Some(Syn {
+        ack: flags & ACK != 0,
+        mss: mss(header.get(OPTIONS_AT..)?),
+    })
 }
 
 fn mss(mut options: &[u8]) -> Option<u16> {
@@ -51,7 +54,10 @@ mod tests {
     fn the_mss_is_found_among_other_options() {
         let cases: &[(&[u8], Option<u16>)] = &[
             (&[2, 4, 5, 0xb4], Some(1460)),
-            (&[1, 1, 8, 10, 0, 0, 0, 0, 0, 0, 0, 0, 2, 4, 5, 0xa0], Some(1440)),
+            (
+                &[1, 1, 8, 10, 0, 0, 0, 0, 0, 0, 0, 0, 2, 4, 5, 0xa0],
+                Some(1440),
+            ),
             (&[0, 2, 4, 5, 0xb4], None),
             (&[2, 4, 5], None),
             (&[3, 0, 2, 4, 1, 1], Some(257)),

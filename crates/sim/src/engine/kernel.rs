@@ -3,9 +3,7 @@
 //! By default a batch is sent in one go and what came out of it is compared in order; where
 //! outcomes are asked for per event, and for super-packets, it waits for each.
 
-use super::{
-    Attribution, Engine, EngineError, EngineKind, Fault, Frames, Outcome, Outcomes, Port,
-};
+use super::{Attribution, Engine, EngineError, EngineKind, Fault, Frames, Outcome, Outcomes, Port};
 use crate::event::{Batch, Event, FlowId, Gso, Transport};
 use crate::scenario::{HostSpec, Segmentation};
 use dynencap_abi::Reason;
@@ -120,7 +118,11 @@ impl KernelEngine {
                 let result = self.replay.set_option(socket, *name, batch.bytes(value))?;
                 outcome.errno = Some(result.err().unwrap_or(0));
             }
-            Event::GetOption { flow, name, capacity } => {
+            Event::GetOption {
+                flow,
+                name,
+                capacity,
+            } => {
                 let socket = self.socket(*flow)?;
                 match self.replay.option(socket, *name, *capacity)? {
                     Ok(value) => (outcome.errno, outcome.value) = (Some(0), Some(value)),
@@ -134,11 +136,20 @@ impl KernelEngine {
 
     fn send(&mut self, batch: &Batch, event: &Event) -> Result<(), Trouble> {
         match event {
-            Event::Egress { flow, ethertype, packet, gso } => {
+            Event::Egress {
+                flow,
+                ethertype,
+                packet,
+                gso,
+            } => {
                 let socket = self.socket(*flow)?;
                 let bytes = batch.bytes(packet);
                 let gso = gso.as_ref().map(translate);
-                let packet = kernel::Packet { ethertype: *ethertype, bytes, gso };
+                let packet = kernel::Packet {
+                    ethertype: *ethertype,
+                    bytes,
+                    gso,
+                };
                 self.replay.send(socket, &packet)?;
             }
             Event::Ingress { ethertype, packet } => {
@@ -160,20 +171,31 @@ impl KernelEngine {
         let mut outcome = Outcome::default();
         let mut grown;
         match event {
-            Event::Egress { flow, ethertype, packet, gso: Some(gso) }
-                if self.segmentation == Segmentation::SegmentFirst =>
-            {
+            Event::Egress {
+                flow,
+                ethertype,
+                packet,
+                gso: Some(gso),
+            } if self.segmentation == Segmentation::SegmentFirst => {
                 let socket = self.socket(*flow)?;
                 let bytes = batch.bytes(packet);
-                let whole =
-                    kernel::Packet { ethertype: *ethertype, bytes, gso: Some(translate(gso)) };
+                let whole = kernel::Packet {
+                    ethertype: *ethertype,
+                    bytes,
+                    gso: Some(translate(gso)),
+                };
                 let mut segments = Vec::new();
-                self.replay.segment(&whole, &mut |segment| segments.push(segment.to_vec()))?;
+                self.replay
+                    .segment(&whole, &mut |segment| segments.push(segment.to_vec()))?;
                 outcome.segments = u32::try_from(segments.len()).unwrap_or(u32::MAX);
                 grown = [0; Reason::COUNT];
                 // The first one's reason is the frame's: it is waited for, then the others.
                 for (nth, segment) in segments.iter().enumerate() {
-                    let packet = kernel::Packet { ethertype: *ethertype, bytes: segment, gso: None };
+                    let packet = kernel::Packet {
+                        ethertype: *ethertype,
+                        bytes: segment,
+                        gso: None,
+                    };
                     self.replay.send(socket, &packet)?;
                     if nth == 0 {
                         grown = self.settle(&mut outcomes.frames)?;
@@ -256,7 +278,10 @@ impl Engine for KernelEngine {
             Err(Trouble::Engine(error)) => Err(error),
             Err(Trouble::Event(what)) => {
                 let reason = what;
-                Err(EngineError::Failed { engine: EngineKind::Kernel.name(), reason })
+                Err(EngineError::Failed {
+                    engine: EngineKind::Kernel.name(),
+                    reason,
+                })
             }
         }
     }
@@ -275,7 +300,10 @@ fn translate(gso: &Gso) -> kernel::Gso {
 
 /// The one reason that was counted once; `None` where it was not exactly one.
 fn only(grown: &Counters) -> Option<Reason> {
-    let counted = Reason::ALL.iter().zip(grown).filter(|(_, count)| **count > 0);
+    let counted = Reason::ALL
+        .iter()
+        .zip(grown)
+        .filter(|(_, count)| **count > 0);
     match counted.collect::<Vec<_>>()[..] {
         [(reason, 1)] => Some(*reason),
         _ => None,

@@ -7,7 +7,11 @@ use dynencap_abi::option::{AF_PACKET, SOCK_RAW};
 use dynencap_model::{Host, Packet, Sink, Socket, SocketKind, segment};
 
 /// What replay opens for each flow, in every engine.
-const REPLAY_SOCKET: SocketKind = SocketKind { family: AF_PACKET, ty: SOCK_RAW, protocol: 0 };
+const REPLAY_SOCKET: SocketKind = SocketKind {
+    family: AF_PACKET,
+    ty: SOCK_RAW,
+    protocol: 0,
+};
 
 /// See the module.
 pub struct ModelEngine {
@@ -70,7 +74,11 @@ impl ModelEngine {
         };
         outcome.segments = count;
         for segment in &self.segments {
-            let packet = Packet { ethertype: segment.ethertype, bytes: &segment.bytes, gso_size: 0 };
+            let packet = Packet {
+                ethertype: segment.ethertype,
+                bytes: &segment.bytes,
+                gso_size: 0,
+            };
             let egress = self.host.egress(socket, packet, sink);
             outcome.reason = Some(outcome.reason.unwrap_or(egress.reason));
         }
@@ -100,10 +108,15 @@ impl ModelEngine {
                     .map(|socket| socket.set_option(&config, *name, batch.bytes(value)));
                 outcome.errno = result.map(|r| r.map_or_else(|errno| errno.0, |()| 0));
             }
-            Event::GetOption { flow, name, capacity } => {
+            Event::GetOption {
+                flow,
+                name,
+                capacity,
+            } => {
                 let config = *self.host.config();
-                let result =
-                    self.socket(*flow).map(|socket| socket.option(&config, *name, *capacity));
+                let result = self
+                    .socket(*flow)
+                    .map(|socket| socket.option(&config, *name, *capacity));
                 match result {
                     Some(Ok(value)) => {
                         outcome.errno = Some(0);
@@ -113,14 +126,27 @@ impl ModelEngine {
                     None => {}
                 }
             }
-            Event::Egress { flow, ethertype, packet, gso } => {
+            Event::Egress {
+                flow,
+                ethertype,
+                packet,
+                gso,
+            } => {
                 let bytes = batch.bytes(packet);
-                let packet = Packet { ethertype: *ethertype, bytes, gso_size: 0 };
+                let packet = Packet {
+                    ethertype: *ethertype,
+                    bytes,
+                    gso_size: 0,
+                };
                 return self.egress(*flow, packet, gso.as_ref(), frames);
             }
             Event::Ingress { ethertype, packet } => {
                 let bytes = batch.bytes(packet);
-                let packet = Packet { ethertype: *ethertype, bytes, gso_size: 0 };
+                let packet = Packet {
+                    ethertype: *ethertype,
+                    bytes,
+                    gso_size: 0,
+                };
                 let sink = &mut Into(frames, Port::Delivered);
                 outcome.reason = Some(self.host.ingress(packet, sink));
             }
@@ -146,7 +172,10 @@ impl Engine for ModelEngine {
             outcome.frames = first..outcomes.frames.len();
             outcomes.push(outcome);
         }
-        let counters = outcomes.counters.iter_mut().zip(self.host.counters().iter().zip(before));
+        let counters = outcomes
+            .counters
+            .iter_mut()
+            .zip(self.host.counters().iter().zip(before));
         for (count, (after, before)) in counters {
             *count = after - before;
         }

@@ -25,8 +25,11 @@ pub struct VmEngine {
 }
 
 /// What replay opens for each flow, in every engine.
-const REPLAY_SOCKET: vm::SocketKind =
-    vm::SocketKind { family: AF_PACKET, ty: SOCK_RAW, protocol: 0 };
+const REPLAY_SOCKET: vm::SocketKind = vm::SocketKind {
+    family: AF_PACKET,
+    ty: SOCK_RAW,
+    protocol: 0,
+};
 
 impl VmEngine {
     /// Loads the object and configures it as this host.
@@ -104,19 +107,29 @@ impl VmEngine {
 
     /// Runs the egress program on the skb in hand and puts out what the device would.
     fn transmit(&mut self, outcomes: &mut Outcomes) -> Result<Transmitted, Trouble> {
-        let run = self.machine.run_tc(object::EGRESS, &mut self.skb).map_err(trouble)?;
-        let reason = self.reason(&mut outcomes.counters).map_err(Trouble::Engine)?;
+        let run = self
+            .machine
+            .run_tc(object::EGRESS, &mut self.skb)
+            .map_err(trouble)?;
+        let reason = self
+            .reason(&mut outcomes.counters)
+            .map_err(Trouble::Engine)?;
         let mut made = 0;
         if run.action != TC_ACT_SHOT {
             let frames = &mut outcomes.frames;
             if self.skb.is_gso() {
-                made = gso::segment(&self.skb, &mut |frame: &[u8]| emit(frames, Port::Wire, frame))
-                    .map_err(|error| Trouble::Event(super::chain(&error)))?;
+                made = gso::segment(&self.skb, &mut |frame: &[u8]| {
+                    emit(frames, Port::Wire, frame)
+                })
+                .map_err(|error| Trouble::Event(super::chain(&error)))?;
             } else {
                 emit(frames, Port::Wire, self.skb.data());
             }
         }
-        Ok(Transmitted { reason, segments: made })
+        Ok(Transmitted {
+            reason,
+            segments: made,
+        })
     }
 
     fn egress(
@@ -175,7 +188,9 @@ impl VmEngine {
             Event::SetOption { flow, name, value } => {
                 let socket = self.socket(*flow)?;
                 let (program, value) = (object::SET_OPTION, batch.bytes(value));
-                let set = self.machine.set_option(program, socket, SOL_DYNENCAP, *name, value);
+                let set = self
+                    .machine
+                    .set_option(program, socket, SOL_DYNENCAP, *name, value);
                 outcome.errno = Some(match set.map_err(trouble)? {
                     vm::SetOption::Consumed => 0,
                     // The kernel's own handler knows nothing of our level.
@@ -183,7 +198,11 @@ impl VmEngine {
                     vm::SetOption::Refused(errno) => errno,
                 });
             }
-            Event::GetOption { flow, name, capacity } => {
+            Event::GetOption {
+                flow,
+                name,
+                capacity,
+            } => {
                 let socket = self.socket(*flow)?;
                 let mut buffer = vec![0; *capacity];
                 let program = object::GET_OPTION;
@@ -203,14 +222,24 @@ impl VmEngine {
                     vm::GetOption::Refused(errno) => outcome.errno = Some(errno),
                 }
             }
-            Event::Egress { flow, ethertype, packet, gso } => {
+            Event::Egress {
+                flow,
+                ethertype,
+                packet,
+                gso,
+            } => {
                 let bytes = batch.bytes(packet);
                 return self.egress(*flow, *ethertype, bytes, gso.as_ref(), outcomes);
             }
             Event::Ingress { ethertype, packet } => {
                 self.load_frame(*ethertype, batch.bytes(packet), None);
-                let run = self.machine.run_tc(object::INGRESS, &mut self.skb).map_err(trouble)?;
-                outcome.reason = self.reason(&mut outcomes.counters).map_err(Trouble::Engine)?;
+                let run = self
+                    .machine
+                    .run_tc(object::INGRESS, &mut self.skb)
+                    .map_err(trouble)?;
+                outcome.reason = self
+                    .reason(&mut outcomes.counters)
+                    .map_err(Trouble::Engine)?;
                 if run.action != TC_ACT_SHOT {
                     emit(&mut outcomes.frames, Port::Delivered, self.skb.data());
                 }
@@ -245,11 +274,16 @@ fn translate(gso: &Gso, ethertype: u16) -> vm::Gso {
         (Transport::Tcp, 0x0800) => vm::GsoKind::Tcp4,
         (Transport::Tcp, _) => vm::GsoKind::Tcp6,
     };
-    vm::Gso { size: gso.size, kind }
+    vm::Gso {
+        size: gso.size,
+        kind,
+    }
 }
 
 fn emit(frames: &mut super::Frames, port: Port, frame: &[u8]) {
-    let Some((header, packet)) = frame.split_at_checked(ETHERNET_LEN) else { return };
+    let Some((header, packet)) = frame.split_at_checked(ETHERNET_LEN) else {
+        return;
+    };
     let ethertype = match header {
         [.., high, low] => u16::from_be_bytes([*high, *low]),
         _ => 0,

@@ -74,7 +74,10 @@ struct MatchTable {
 }
 
 #[derive(Deserialize)]
-#[serde(untagged, expecting = "a protocol: \"tcp\", \"udp\", \"icmp\", \"icmpv6\" or a number 0-255")]
+#[serde(
+    untagged,
+    expecting = "a protocol: \"tcp\", \"udp\", \"icmp\", \"icmpv6\" or a number 0-255"
+)]
 enum ProtocolName {
     Number(u8),
     Name(KnownProtocol),
@@ -90,7 +93,10 @@ enum KnownProtocol {
 }
 
 #[derive(Deserialize)]
-#[serde(untagged, expecting = "an IP address or a prefix such as \"2001:db8::/32\"")]
+#[serde(
+    untagged,
+    expecting = "an IP address or a prefix such as \"2001:db8::/32\""
+)]
 enum Prefix {
     Net(IpNet),
     Address(IpAddr),
@@ -144,7 +150,10 @@ impl ScenarioFile {
             scenario.side = side;
         }
         if self.replay.gso_size == Some(0) {
-            return Err(("replay.gso_size".into(), "0 is no size, expected 1 to 65535".into()));
+            return Err((
+                "replay.gso_size".into(),
+                "0 is no size, expected 1 to 65535".into(),
+            ));
         }
         scenario.gso_size = self.replay.gso_size;
 
@@ -160,7 +169,9 @@ impl ScenarioFile {
         }
         if !self.flow.is_empty() {
             let rules = self.flow.into_iter().enumerate();
-            let rules = rules.map(|(at, table)| table.check(at, &exits)).collect::<Result<_, _>>()?;
+            let rules = rules
+                .map(|(at, table)| table.check(at, &exits))
+                .collect::<Result<_, _>>()?;
             scenario.assignment = Assignment::Rules(rules);
         }
         Ok(scenario)
@@ -170,8 +181,11 @@ impl ScenarioFile {
 impl ExitTable {
     fn check(self, name: &str) -> Result<Exit, Problem> {
         let field = |rest: &str| format!("exit.{name}.{rest}");
-        let mut exit =
-            Exit { gateway: self.gateway.octets(), flags: Exit::GATEWAY, ..Exit::NONE };
+        let mut exit = Exit {
+            gateway: self.gateway.octets(),
+            flags: Exit::GATEWAY,
+            ..Exit::NONE
+        };
         let Some(udp) = self.udp else { return Ok(exit) };
         if udp.destination_port == 0 {
             return Err((field("udp.destination_port"), "0 is no port".into()));
@@ -201,16 +215,25 @@ fn parse_hex(text: &str) -> Result<Vec<u8>, String> {
         .map(|c| c.to_digit(16).map(|d| d as u8).ok_or(c))
         .collect::<Result<_, _>>()
         .map_err(|c| format!("{c:?} is no hexadecimal digit"))?;
-    if digits.len() % 2 != 0 {
+    if !digits.len().is_multiple_of(2) {
         return Err("an odd number of hexadecimal digits, expected pairs".into());
     }
-    Ok(digits.chunks_exact(2).map(|pair| pair.iter().fold(0, |byte, d| byte << 4 | d)).collect())
+    Ok(digits
+        .chunks_exact(2)
+        .map(|pair| pair.iter().fold(0, |byte, d| byte << 4 | d))
+        .collect())
 }
 
 fn exit_named(field: String, name: &str, exits: &BTreeMap<String, Exit>) -> Result<Exit, Problem> {
     exits.get(name).copied().ok_or_else(|| {
         let known: Vec<&str> = exits.keys().map(String::as_str).collect();
-        (field, format!("no exit is named {name:?}, expected one of {}", known.join(", ")))
+        (
+            field,
+            format!(
+                "no exit is named {name:?}, expected one of {}",
+                known.join(", ")
+            ),
+        )
     })
 }
 
@@ -222,7 +245,10 @@ impl FlowTable {
         for (nth, switch) in self.switch.iter().enumerate() {
             let field = |rest: &str| format!("flow[{at}].switch[{nth}]{rest}");
             let when = switch.when().map_err(|problem| (field(""), problem))?;
-            switches.push(Switch { at: when, exit: exit_named(field(".exit"), &switch.exit, exits)? });
+            switches.push(Switch {
+                at: when,
+                exit: exit_named(field(".exit"), &switch.exit, exits)?,
+            });
         }
         let matches = FlowMatch {
             protocol: self.matches.protocol.map(|protocol| match protocol {
@@ -237,7 +263,11 @@ impl FlowTable {
             source_port: self.matches.source_port,
             destination_port: self.matches.destination_port,
         };
-        Ok(Rule { matches, exit, switches })
+        Ok(Rule {
+            matches,
+            exit,
+            switches,
+        })
     }
 }
 
@@ -261,9 +291,9 @@ impl SwitchTable {
             (None, None, Some(seconds)) if (0.0..1e9).contains(&seconds) => {
                 Ok(At::Nanoseconds((seconds * 1e9) as u64))
             }
-            (None, None, Some(seconds)) => {
-                Err(format!("at_seconds = {seconds} is no time after the trace's first packet"))
-            }
+            (None, None, Some(seconds)) => Err(format!(
+                "at_seconds = {seconds} is no time after the trace's first packet"
+            )),
             _ => Err("expected exactly one of at_packet, at_flow_packet, at_seconds".into()),
         }
     }
@@ -275,7 +305,10 @@ impl TunnelTable {
         let (protocol, port) = match (self.carries, self.port) {
             (Carries::Udp, Some(port)) if port != 0 => (17, port),
             (Carries::Udp, _) => {
-                return Err((field("port"), "a UDP tunnel needs its port, 1 to 65535".into()));
+                return Err((
+                    field("port"),
+                    "a UDP tunnel needs its port, 1 to 65535".into(),
+                ));
             }
             (_, Some(_)) => return Err((field("port"), "only a UDP tunnel has a port".into())),
             (Carries::Ipv4, None) => (4, 0),
@@ -285,7 +318,10 @@ impl TunnelTable {
             (Carries::Udp, length) => length.unwrap_or(0),
             (_, None) => 0,
             (_, Some(_)) => {
-                return Err((field("header_len"), "only a UDP tunnel has a custom header".into()));
+                return Err((
+                    field("header_len"),
+                    "only a UDP tunnel has a custom header".into(),
+                ));
             }
         };
         if usize::from(header_len) > MAX_HEADER_LEN {
@@ -294,8 +330,16 @@ impl TunnelTable {
         }
         let address = self.address.octets();
         Ok((
-            TunnelKey { address, protocol, reserved: 0, port: port.to_be_bytes() },
-            TunnelSpec { header_len, reserved: [0; 3] },
+            TunnelKey {
+                address,
+                protocol,
+                reserved: 0,
+                port: port.to_be_bytes(),
+            },
+            TunnelSpec {
+                header_len,
+                reserved: [0; 3],
+            },
         ))
     }
 }
@@ -339,11 +383,14 @@ pub(super) fn write(scenario: &Scenario) -> String {
             ),
         };
     }
-    let Assignment::Rules(rules) = &scenario.assignment else { return out };
+    let Assignment::Rules(rules) = &scenario.assignment else {
+        return out;
+    };
     let mut exits: Vec<Exit> = Vec::new();
-    for exit in rules.iter().flat_map(|r| {
-        std::iter::once(r.exit).chain(r.switches.iter().map(|switch| switch.exit))
-    }) {
+    for exit in rules
+        .iter()
+        .flat_map(|r| std::iter::once(r.exit).chain(r.switches.iter().map(|switch| switch.exit)))
+    {
         if exit != Exit::NONE && !exits.contains(&exit) {
             exits.push(exit);
         }
@@ -378,7 +425,8 @@ pub(super) fn write(scenario: &Scenario) -> String {
             m.source.map(|p| format!("source = \"{p}\"")),
             m.destination.map(|p| format!("destination = \"{p}\"")),
             m.source_port.map(|p| format!("source_port = {p}")),
-            m.destination_port.map(|p| format!("destination_port = {p}")),
+            m.destination_port
+                .map(|p| format!("destination_port = {p}")),
         ];
         let fields: Vec<String> = fields.into_iter().flatten().collect();
         if !fields.is_empty() {
@@ -390,7 +438,11 @@ pub(super) fn write(scenario: &Scenario) -> String {
                 At::FlowPacket(n) => format!("at_flow_packet = {n}"),
                 At::Nanoseconds(n) => format!("at_seconds = {:?}", n as f64 / 1e9),
             };
-            let _ = write!(out, "[[flow.switch]]\n{at}\nexit = \"{}\"\n", name(&switch.exit));
+            let _ = write!(
+                out,
+                "[[flow.switch]]\n{at}\nexit = \"{}\"\n",
+                name(&switch.exit)
+            );
         }
     }
     out
@@ -437,25 +489,45 @@ mod tests {
         let scenario = Scenario::parse("full.toml", FULL).unwrap();
         assert_eq!(scenario.host.config.uplink_mtu, 9000);
         assert_eq!(scenario.side, Side::Both);
-        let Assignment::Rules(rules) = &scenario.assignment else { panic!("no rules") };
-        assert_eq!(rules[0].switches[0].exit.header[..8], [0x0c, 0, 0, 4, 0, 0, 0x7b, 0]);
+        let Assignment::Rules(rules) = &scenario.assignment else {
+            panic!("no rules")
+        };
+        assert_eq!(
+            rules[0].switches[0].exit.header[..8],
+            [0x0c, 0, 0, 4, 0, 0, 0x7b, 0]
+        );
         assert_eq!(rules[0].switches[1].at, At::Nanoseconds(1_500_000_000));
         assert_eq!(rules[1].matches.source.unwrap().to_string(), "192.0.2.1/32");
         let again = Scenario::parse("again.toml", &scenario.to_toml()).unwrap();
         assert_eq!(again, scenario);
         let default = Scenario::default();
-        assert_eq!(Scenario::parse("default.toml", &default.to_toml()).unwrap(), default);
+        assert_eq!(
+            Scenario::parse("default.toml", &default.to_toml()).unwrap(),
+            default
+        );
     }
 
     #[test]
     fn what_makes_no_sense_is_refused_with_file_field_and_expectation() {
         let cases: &[(&str, &[&str])] = &[
-            ("[host]\nuplink_mtu = 100", &["s.toml: host.uplink_mtu: 100", "1280 to 9216"]),
-            ("[host]\nmtu = 1500", &["s.toml: ", "line 2", "unknown field `mtu`"]),
+            (
+                "[host]\nuplink_mtu = 100",
+                &["s.toml: host.uplink_mtu: 100", "1280 to 9216"],
+            ),
+            (
+                "[host]\nmtu = 1500",
+                &["s.toml: ", "line 2", "unknown field `mtu`"],
+            ),
             ("[replay]\ngso_size = 0", &["replay.gso_size: 0"]),
-            ("[replay]\nside = \"left\"", &["unknown variant `left`", "initiator"]),
+            (
+                "[replay]\nside = \"left\"",
+                &["unknown variant `left`", "initiator"],
+            ),
             ("[exit.a]\ngateway = \"1.2.3.4\"", &["line 2", "IPv6"]),
-            ("[exit.none]\ngateway = \"::1\"", &["exit.none: this name means"]),
+            (
+                "[exit.none]\ngateway = \"::1\"",
+                &["exit.none: this name means"],
+            ),
             (
                 "[exit.a]\ngateway = \"::1\"\nudp = { destination_port = 0 }",
                 &["exit.a.udp.destination_port: 0"],
@@ -468,7 +540,10 @@ mod tests {
                 "[exit.a]\ngateway = \"::1\"\nudp = { destination_port = 1, header = \"zz\" }",
                 &["exit.a.udp.header: 'z' is no hexadecimal digit"],
             ),
-            ("[[flow]]\nexit = \"b\"", &["flow[0].exit: no exit is named \"b\"", "none"]),
+            (
+                "[[flow]]\nexit = \"b\"",
+                &["flow[0].exit: no exit is named \"b\"", "none"],
+            ),
             (
                 "[[flow]]\nexit = \"none\"\n[[flow.switch]]\nexit = \"none\"",
                 &["flow[0].switch[0]: expected exactly one of"],
@@ -477,7 +552,10 @@ mod tests {
                 "[[flow]]\nexit = \"none\"\n[[flow.switch]]\nat_packet = 0\nexit = \"none\"",
                 &["numbered from 1"],
             ),
-            ("[[tunnel]]\naddress = \"::1\"\ncarries = \"udp\"", &["tunnel[0].port"]),
+            (
+                "[[tunnel]]\naddress = \"::1\"\ncarries = \"udp\"",
+                &["tunnel[0].port"],
+            ),
             (
                 "[[tunnel]]\naddress = \"::1\"\ncarries = \"ipv6\"\nport = 5",
                 &["tunnel[0].port: only a UDP tunnel"],
@@ -490,7 +568,10 @@ mod tests {
         for (text, expected) in cases {
             let message = Scenario::parse("s.toml", text).unwrap_err().to_string();
             for part in *expected {
-                assert!(message.contains(part), "{text:?} gave {message:?}, without {part:?}");
+                assert!(
+                    message.contains(part),
+                    "{text:?} gave {message:?}, without {part:?}"
+                );
             }
         }
     }
