@@ -4,6 +4,7 @@
 use clap::{Parser, Subcommand};
 
 mod bpf;
+mod ci;
 mod record;
 mod setup;
 
@@ -20,6 +21,8 @@ enum Command {
     Setup(setup::Args),
     /// Build the committed BPF object, or check that it is current
     Bpf(bpf::Args),
+    /// Run everything that has to pass before a change is kept
+    Ci(ci::Args),
     /// Record the captures of testdata/ from real programs in network namespaces (needs root)
     Record(record::Args),
 }
@@ -28,6 +31,7 @@ fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Setup(args) => setup::run(&args),
         Command::Bpf(args) => bpf::run(&args),
+        Command::Ci(args) => ci::run(&args),
         Command::Record(args) => record::run(&args),
     }
 }

@@ -1,0 +1,307 @@
+//! `cargo xtask ci`: everything that has to pass before a change is kept, step by step. Owns
+//! the steps, their order and the report; each step's work is another command's.
+//!
+//! The order builds little twice: clippy and rustdoc share what they checked, and tests are
+//! built once, with the one profile that they need.
+
+use anyhow::{Context, ensure};
+use child::{Limits, Show};
+use clap::ValueEnum;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+mod child;
+mod fuzz;
+mod suite;
+
+/// Manifests of all workspaces, the main one first.
+const MANIFESTS: &[&str] = &["Cargo.toml", "crates/bpf/Cargo.toml", "fuzz/Cargo.toml"];
+/// Tiers whose tests may not be skipped here.
+const REQUIRED: &str = "kernel,tshark";
+/// Crates whose tests must run, whatever they say of themselves.
+const TIERS: &[&str] = &["abi", "model", "vm", "kernel", "sim", "xtask"];
+/// A run without `--long` that takes longer hangs.
+const LIMIT: Duration = Duration::from_secs(39 * 60);
+/// Cases of each property with `--long`.
+const LONG_CASES: &str = "20000";
+
+/// Arguments of `cargo xtask ci`.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Fuzz for 10 minutes each, test properties with many cases, run the benchmarks
+    #[arg(long)]
+    long: bool,
+    /// Only these steps
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<Step>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Step {
+    Format,
+    Setup,
+    Clippy,
+    Doc,
+    Bpf,
+    Test,
+    Fuzz,
+    Deny,
+    Bench,
+}
+
+impl Step {
+    /// Cheap ones first, then those that build upon one another.
+    const ORDER: [Self; 9] = [
+        Self::Format,
+        Self::Setup,
+        Self::Clippy,
+        Self::Doc,
+        Self::Bpf,
+        Self::Test,
+        Self::Fuzz,
+        Self::Deny,
+        Self::Bench,
+    ];
+
+    fn name(self) -> String {
+        self.to_possible_value()
+            .map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+}
+
+/// One run of CI.
+struct Run {
+    root: PathBuf,
+    long: bool,
+    limits: Limits,
+    /// What ran, a line each.
+    ran: Vec<String>,
+    /// What did not run, and why.
+    skipped: Vec<String>,
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .context("xtask lies in the workspace")?;
+    let started = Instant::now();
+    let mut run = Run {
+        root: root.to_owned(),
+        long: args.long,
+        limits: Limits::new((!args.long).then_some(LIMIT))?,
+        ran: Vec::new(),
+        skipped: Vec::new(),
+    };
+    for step in Step::ORDER {
+        let asked = args.only.is_empty() || args.only.contains(&step);
+        let long_only = step == Step::Bench && !args.long && args.only.is_empty();
+        if !asked || long_only {
+            continue;
+        }
+        let name = step.name();
+        println!("== {name}");
+        let since = Instant::now();
+        let outcome = run.step(step);
+        let took = since.elapsed().as_secs();
+        outcome.with_context(|| format!("ci: {name} failed after {took} s"))?;
+        println!("== {name}: passed in {took} s");
+    }
+
+    let all = started.elapsed().as_secs();
+    println!("== report");
+    for line in &run.ran {
+        println!("ran: {line}");
+    }
+    for line in &run.skipped {
+        println!("skipped: {line}");
+    }
+    println!(
+        "ci: passed in {} min {} s; skipped: {}",
+        all / 60,
+        all % 60,
+        run.skipped.len()
+    );
+    Ok(())
+}
+
+impl Run {
+    fn step(&mut self, step: Step) -> anyhow::Result<()> {
+        match step {
+            Step::Format => self.format(),
+            Step::Setup => self.live(&mut self.xtask(&["setup", "--bpf"])?),
+            Step::Clippy => self.clippy(),
+            Step::Doc => self.live(
+                self.cargo("doc --locked --no-deps --workspace")
+                    .env("RUSTDOCFLAGS", "-Dwarnings"),
+            ),
+            Step::Bpf => self.bpf(),
+            Step::Test => self.test(),
+            Step::Fuzz => self.fuzz(),
+            Step::Deny => self.deny(),
+            Step::Bench => self.live(&mut self.cargo("bench --locked -p dynencap-benches")),
+        }
+    }
+
+    fn format(&self) -> anyhow::Result<()> {
+        for manifest in MANIFESTS {
+            self.live(
+                self.cargo("fmt --all --check")
+                    .args(["--manifest-path", manifest]),
+            )?;
+        }
+        Ok(())
+    }
+
+    fn clippy(&self) -> anyhow::Result<()> {
+        self.live(&mut self.cargo("clippy --locked --workspace --all-targets -- -D warnings"))?;
+        let mut fuzz = self.cargo("clippy --locked --manifest-path fuzz/Cargo.toml");
+        fuzz.arg("--target-dir").arg(self.target_dir());
+        self.live(fuzz.args(["--", "-D", "warnings"]))
+    }
+
+    fn bpf(&mut self) -> anyhow::Result<()> {
+        let mut check = self.xtask(&["bpf", "--check"])?;
+        let mut told = Vec::new();
+        child::run(&mut check, Show::Live, &self.limits, |line| {
+            if let Some(what) = line.strip_prefix("not compared: ") {
+                told.push(format!("comparison of {what}"));
+            }
+        })?;
+        self.skipped.append(&mut told);
+        self.ran.push("bpf: the committed object".to_owned());
+        Ok(())
+    }
+
+    fn test(&mut self) -> anyhow::Result<()> {
+        // Tests that compare with tshark would find nothing to compare and pass.
+        child::answer(Command::new("tshark").arg("--version"))
+            .context("tshark is not installed: `cargo xtask setup` brings it")?;
+        let mut command = self.cargo("test --locked --workspace");
+        command.env("DYNENCAP_REQUIRE", REQUIRED);
+        if self.long {
+            command.env("PROPTEST_CASES", LONG_CASES);
+        }
+        let mut reading = suite::Reading::new(&self.root);
+        child::run(&mut command, Show::Live, &self.limits, |line| {
+            reading.line(line);
+        })?;
+        for tier in TIERS {
+            ensure!(reading.passed(tier) > 0, "no test of {tier} ran");
+        }
+        for (tier, tally) in &reading.tiers {
+            let ignored = match tally.ignored {
+                0 => String::new(),
+                some => format!(", {some} ignored"),
+            };
+            let line = format!("{tier}: {} tests{ignored}", tally.passed);
+            self.ran.push(line);
+        }
+        self.skipped.append(&mut reading.skipped);
+        if !self.root.join("../shared/traces/README.md").is_file() {
+            let what = "public recordings: they do not lie beside the repository";
+            self.skipped.push(what.to_owned());
+        }
+        Ok(())
+    }
+
+    fn fuzz(&mut self) -> anyhow::Result<()> {
+        let effort = if self.long {
+            fuzz::Effort::Long
+        } else {
+            fuzz::Effort::Short
+        };
+        let mut report = fuzz::run(&self.root, &self.target_dir(), effort, &self.limits)?;
+        self.ran.append(&mut report);
+        Ok(())
+    }
+
+    /// Dependencies' licences, sources and advisories by deny.toml.
+    fn deny(&mut self) -> anyhow::Result<()> {
+        if child::answer(&mut self.cargo("deny --version")).is_none() {
+            if !self.long {
+                let why = "cargo-deny is not installed and takes minutes to build \
+                           (`cargo install --locked cargo-deny`, or --long)";
+                self.skipped
+                    .push(format!("licences, sources, advisories: {why}"));
+                return Ok(());
+            }
+            self.live(&mut self.cargo("install --locked cargo-deny"))?;
+        }
+        let mut fetch = self.cargo("deny fetch db");
+        let fetched = child::run(&mut fetch, Show::Failure, &self.limits, |_| {});
+        let mut checks = vec!["licenses", "bans", "sources"];
+        match fetched {
+            Ok(()) => checks.push("advisories"),
+            Err(_) => {
+                let what = "advisories: their database cannot be fetched here";
+                self.skipped.push(what.to_owned());
+            }
+        }
+        for manifest in MANIFESTS {
+            let mut deny = self.cargo("deny --locked --manifest-path");
+            deny.arg(manifest).args(["check", "--config", "deny.toml"]);
+            self.live(deny.args(&checks))?;
+        }
+        self.ran.push(format!("deny: {}", checks.join(", ")));
+        Ok(())
+    }
+
+    fn live(&self, command: &mut Command) -> anyhow::Result<()> {
+        child::run(command, Show::Live, &self.limits, |_| {})
+    }
+
+    fn cargo(&self, arguments: &str) -> Command {
+        let mut command = cargo(&self.root);
+        command.args(arguments.split(' '));
+        command
+    }
+
+    /// Another command of this program.
+    fn xtask(&self, arguments: &[&str]) -> anyhow::Result<Command> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.current_dir(&self.root).args(arguments);
+        Ok(command)
+    }
+
+    fn target_dir(&self) -> PathBuf {
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| self.root.join("target"), PathBuf::from)
+    }
+}
+
+/// Cargo in the repository's root, without colours, which would hide what is read from it.
+fn cargo(root: &Path) -> Command {
+    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(program);
+    command
+        .current_dir(root)
+        .env("CARGO_TERM_COLOR", "never")
+        .env("CARGO_TERM_PROGRESS_WHEN", "never");
+    command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_step_has_its_place_in_the_order() {
+        assert_eq!(Step::value_variants().len(), Step::ORDER.len());
+        assert!(
+            Step::value_variants()
+                .iter()
+                .all(|step| Step::ORDER.contains(step))
+        );
+    }
+
+    #[test]
+    fn every_crate_of_the_repository_is_a_tier() {
+        let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates");
+        for entry in std::fs::read_dir(crates).unwrap() {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            // Its tests run inside the kernel and the vm.
+            assert!(name == "bpf" || TIERS.contains(&&name[..]), "{name}");
+        }
+    }
+}
