@@ -78,12 +78,21 @@ pub fn layout(packet: &Packet<'_>) -> Option<Layout> {
     let ip = Ip::parse(packet.ethertype, packet.bytes)?;
     let layout = Layout::find(&ip, packet.bytes).ok()?;
     let len = packet.bytes.len();
-    // BIG TCP does not fit the field and leaves it 0.
-    let big = len - ip.header_len() > MAX_PAYLOAD_LEN
-        && matches!(&ip, Ip::V6(v6) if v6.payload_len() == 0);
     let longest_payload = (len - layout.payload_offset).min(segment_size(packet));
     let longest = layout.payload_offset - fixed_len(&ip) + longest_payload;
-    ((ip.stated_len() == len || big) && longest <= MAX_PAYLOAD_LEN).then_some(layout)
+    ((ip.stated_len() == len || is_big(&ip, len)) && longest <= MAX_PAYLOAD_LEN).then_some(layout)
+}
+
+/// BIG TCP: longer than the IP header's length field can say, which is 0 then.
+fn is_big(ip: &Ip<'_>, len: usize) -> bool {
+    len - fixed_len(ip) > MAX_PAYLOAD_LEN && ip.stated_len() == fixed_len(ip)
+}
+
+/// The hop-by-hop header that BIG TCP puts before TCP: nothing but the jumbo payload option
+/// (RFC 2675). It says the super-packet's length, so that no segment may repeat it.
+fn is_jumbo(extensions: &[u8]) -> bool {
+    const JUMBO_PAYLOAD: u8 = 0xc2;
+    matches!(extensions, [TCP, 0, JUMBO_PAYLOAD, 4, _, _, _, _])
 }
 
 /// Bytes that the IP header's length field leaves out.
@@ -129,6 +138,8 @@ pub(crate) fn cut(
     let (headers, payload) = packet.bytes.split_at_checked(layout.payload_offset)?;
     let (headers, transport) = headers.split_at_checked(layout.transport_offset)?;
     let (fixed, extensions) = headers.split_at_checked(ip.header_len())?;
+    let jumbo = is_big(ip, packet.bytes.len()) && is_jumbo(extensions);
+    let extensions = if jumbo { &[] } else { extensions };
     let pseudo = pseudo_header(ip, layout.transport);
     let size = segment_size(packet);
     let last = payload.len().saturating_sub(1) / size;
@@ -140,6 +151,9 @@ pub(crate) fn cut(
         let upper_len = transport.len() + chunk.len();
 
         let mut fixed = Header::copy(fixed)?;
+        if jumbo {
+            fixed.octets[6] = TCP;
+        }
         fixed.be16_at(
             match ip {
                 Ip::V4(_) => 2,

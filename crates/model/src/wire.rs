@@ -1,6 +1,7 @@
 //! Views of the IPv4 and IPv6 headers: they read fields and, beyond what section 2 step 6 of
 //! the contract calls malformed, judge nothing. Extension headers are left to `extension`.
 
+use dynencap_abi::MAX_PAYLOAD_LEN;
 use etherparse::{ether_type, ip_number};
 
 pub(crate) const ETHERTYPE_IPV4: u16 = ether_type::IPV4.0;
@@ -113,9 +114,11 @@ impl<'a> Ipv4<'a> {
         let ip = Self {
             header: bytes.first_chunk()?,
         };
+        // BIG TCP does not fit the total length and leaves it 0.
+        let big = ip.total_len() == 0 && bytes.len() > MAX_PAYLOAD_LEN;
         let sound = ip.header[0] >> 4 == 4
             && ip.header_len() >= IPV4_MIN_LEN
-            && usize::from(ip.total_len()) >= ip.header_len();
+            && (big || usize::from(ip.total_len()) >= ip.header_len());
         sound.then_some(ip)
     }
 

@@ -9,7 +9,7 @@ use crate::event::{Batch, Event, FlowId, Gso, Transport};
 use crate::scenario::{Assignment, At, FlowMatch, Scenario, Side, Switch, default_exit, overhead};
 use crate::trace::{self, Link, LinkDefect, LinkType, Timestamp};
 use dynencap_abi::option::{ENCAP_GW, ENCAP_UDP, GATEWAY_LEN, PORTS_LEN};
-use dynencap_abi::{Exit, FlowKey, MAX_HEADER_LEN, MAX_OVERHEAD, MAX_PAYLOAD_LEN};
+use dynencap_abi::{Exit, FlowKey, MAX_HEADER_LEN, MAX_PAYLOAD_LEN};
 use dynencap_model::{Packet, flow, segment};
 use lru::LruCache;
 use std::net::{IpAddr, Ipv6Addr};
@@ -50,6 +50,21 @@ pub enum Fate {
     Event(usize),
     /// None: its link layer could not be taken apart.
     Defect(LinkDefect),
+    /// None: longer than any IP packet and no super-packet that leaves. Receive offload made
+    /// it in the capturing host; no wire carries it and no socket sends it.
+    Jumbogram,
+}
+
+impl Fate {
+    /// Under which reason of dynsim's own a frame is counted as passed that no engine saw.
+    #[must_use]
+    pub fn unseen(self) -> Option<&'static str> {
+        match self {
+            Self::Event(_) => None,
+            Self::Defect(_) => Some("link_defect"),
+            Self::Jumbogram => Some("jumbogram"),
+        }
+    }
 }
 
 /// A flow, whichever direction it is seen from.
@@ -137,14 +152,19 @@ impl Director {
         let link = trace::link(frame.link_type, frame.bytes);
         let fate = match link.defect {
             Some(defect) => Fate::Defect(defect),
-            None => Fate::Event(self.packet(frame, start, &link, batch)),
+            None => self.packet(frame, start, &link, batch),
+        };
+        // What no engine sees is kept whole.
+        let (header, trailer) = match fate {
+            Fate::Event(_) => (link.header, link.trailer),
+            _ => (frame.bytes, &[][..]),
         };
         Record {
             number: frame.number,
             time: frame.time,
             link_type: frame.link_type,
-            header: batch.store(link.header),
-            trailer: batch.store(link.trailer),
+            header: batch.store(header),
+            trailer: batch.store(trailer),
             original_len: frame.original_len,
             fate,
         }
@@ -156,7 +176,7 @@ impl Director {
         start: Timestamp,
         link: &Link<'_>,
         batch: &mut Batch,
-    ) -> usize {
+    ) -> Fate {
         let packet = Packet {
             ethertype: link.ethertype,
             bytes: link.payload,
@@ -175,16 +195,19 @@ impl Director {
             self.flow_packet(frame, start, &packet, key, place, batch)
         } else {
             let flow = self.stray(frame.number, batch);
-            let gso = big_tcp_ipv4(&packet, self.scenario.host.config.uplink_mtu);
             Event::Egress {
                 flow,
                 ethertype: link.ethertype,
                 packet: place,
-                gso,
+                gso: None,
             }
         };
+        let cut = matches!(event, Event::Egress { gso: Some(_), .. });
+        if link.payload.len() > MAX_PAYLOAD_LEN && !cut {
+            return Fate::Jumbogram;
+        }
         batch.push(frame.number, event);
-        batch.events().len() - 1
+        Fate::Event(batch.events().len() - 1)
     }
 
     fn flow_packet(
@@ -459,27 +482,6 @@ fn super_packet(
         size,
         transport_offset,
         transport,
-    })
-}
-
-/// IPv4 BIG TCP: its total length is 0, so that no flow key can be read. Longer than any
-/// packet, it can only have been a super-packet, and no socket takes it as anything else.
-fn big_tcp_ipv4(packet: &Packet<'_>, mtu: u32) -> Option<Gso> {
-    const TCP: u8 = 6;
-    let [version_ihl, _, 0, 0, _, _, _, _, _, TCP, ..] = packet.bytes else {
-        return None;
-    };
-    if packet.ethertype != 0x0800 || packet.bytes.len() <= MAX_PAYLOAD_LEN {
-        return None;
-    }
-    let transport_offset = u16::from(version_ihl & 15) * 4;
-    let size = u16::try_from(mtu)
-        .ok()?
-        .checked_sub(MAX_OVERHEAD as u16 + 120)?;
-    Some(Gso {
-        size,
-        transport_offset,
-        transport: Transport::Tcp,
     })
 }
 

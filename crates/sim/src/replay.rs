@@ -2,7 +2,7 @@
 //! counted. Memory does not grow with the trace's length: one batch is held at a time.
 
 use crate::compare::{self, Divergence, Side};
-use crate::director::{Director, Fate, Record};
+use crate::director::{Director, Record};
 use crate::engine::{Attribution, Engine, EngineError, Outcomes};
 use crate::event::{Batch, Event};
 use crate::report::{EngineReport, Report, Totals};
@@ -15,9 +15,6 @@ use std::time::{Duration, Instant};
 const BATCH_EVENTS: usize = 512;
 /// … or so many bytes: the kernel's receive buffers must hold what comes of it.
 const BATCH_BYTES: usize = 1 << 20;
-
-/// The reason under which frames are counted whose link layer defies being taken apart.
-pub const LINK_DEFECT: &str = "link_defect";
 
 struct Running {
     engine: Box<dyn Engine>,
@@ -146,14 +143,13 @@ impl Replay {
         self.compare();
         self.check();
         self.divergences += self.found.len() as u64;
-        let defects = self
+        for reason in self
             .records
             .iter()
-            .filter(|r| matches!(r.fate, Fate::Defect(_)))
-            .count();
-        for running in &mut self.running {
-            for _ in 0..defects {
-                running.totals.add_unseen(LINK_DEFECT);
+            .filter_map(|record| record.fate.unseen())
+        {
+            for running in &mut self.running {
+                running.totals.add_unseen(reason);
             }
         }
         if let Some(first) = self.running.first() {
@@ -234,6 +230,15 @@ impl Replay {
                 ));
             }
         }
+    }
+
+    /// The engines, to be used again. Flows that are opened anew take the places of old ones.
+    #[must_use]
+    pub fn into_engines(self) -> Vec<Box<dyn Engine>> {
+        self.running
+            .into_iter()
+            .map(|running| running.engine)
+            .collect()
     }
 
     /// What the frames so far came to. Call [`Replay::flush`] first.

@@ -18,6 +18,10 @@ const IPPROTO_IPV6: u8 = 41;
 const IPPROTO_ROUTING: u8 = 43;
 const IPPROTO_DSTOPTS: u8 = 60;
 
+const IPV6_HEADER_LEN: usize = 40;
+/// Bytes of a hop-by-hop header with nothing but the jumbo payload option.
+const JUMBO_LEN: usize = 8;
+
 const TCP_FIN: u8 = 0x01;
 const TCP_PSH: u8 = 0x08;
 const TCP_CWR: u8 = 0x80;
@@ -79,6 +83,11 @@ pub fn segment(skb: &Skb, out: &mut impl FnMut(&[u8])) -> Result<u32, GsoError> 
         out(frame);
         return Ok(1);
     };
+    let mut unjumboed = Vec::new();
+    let (frame, shape) = match without_jumbo(skb, &mut unjumboed) {
+        true => (unjumboed.as_slice(), shape.behind_jumbo()),
+        false => (frame, shape),
+    };
     let (headers, payload) = frame.split_at(shape.payload);
     let mut segment = Vec::with_capacity(headers.len() + shape.gso_size);
     let mut offset = 0;
@@ -101,6 +110,28 @@ pub fn segment(skb: &Skb, out: &mut impl FnMut(&[u8])) -> Result<u32, GsoError> 
             return Ok(index);
         }
     }
+}
+
+/// Takes the hop-by-hop header with the jumbo payload option out of IPv6 BIG TCP, as
+/// `ipv6_hopopt_jumbo_remove` does before segmentation; says whether there was one.
+fn without_jumbo(skb: &Skb, into: &mut Vec<u8>) -> bool {
+    const GRO_LEGACY_MAX_SIZE: usize = 65_536;
+    const IPV6_TLV_JUMBO: u8 = 194;
+    let (frame, at) = (skb.data(), skb.network_offset());
+    let hop = at + IPV6_HEADER_LEN;
+    let found = skb.protocol == ETH_P_IPV6
+        && skb.encapsulation.is_none()
+        && frame.len() > GRO_LEGACY_MAX_SIZE
+        && frame[at + 6] == IPPROTO_HOPOPTS
+        && frame[hop] == IPPROTO_TCP
+        && frame[hop + 1] == 0
+        && frame[hop + 2] == IPV6_TLV_JUMBO;
+    if found {
+        into.extend_from_slice(&frame[..hop]);
+        into.extend_from_slice(&frame[hop + JUMBO_LEN..]);
+        into[at + 6] = IPPROTO_TCP;
+    }
+    found
 }
 
 /// Which segment of the super-packet.
@@ -237,6 +268,13 @@ fn read16(bytes: &[u8], at: usize) -> u16 {
 }
 
 impl Shape {
+    /// The same headers once the jumbo header in front of the transport is gone.
+    fn behind_jumbo(mut self) -> Self {
+        self.transport -= JUMBO_LEN;
+        self.payload -= JUMBO_LEN;
+        self
+    }
+
     /// Makes the headers of a segment right: lengths, numbers, flags, checksums.
     fn finish(&self, segment: &mut [u8], position: Position) {
         let len = segment.len();

@@ -99,6 +99,9 @@ impl KernelEngine {
         match event {
             Event::Open(flow) => {
                 let socket = self.replay.open_flow()?;
+                if let Ok(old) = self.socket(*flow) {
+                    self.replay.close_flow(old)?;
+                }
                 if self.sockets.len() <= flow.index() {
                     self.sockets.resize(flow.index() + 1, None);
                 }

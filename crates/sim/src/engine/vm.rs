@@ -176,8 +176,10 @@ impl VmEngine {
                 if self.sockets.len() <= flow.index() {
                     self.sockets.resize(flow.index() + 1, None);
                 }
-                if let Some(slot) = self.sockets.get_mut(flow.index()) {
-                    *slot = Some(socket);
+                if let Some(slot) = self.sockets.get_mut(flow.index())
+                    && let Some(old) = slot.replace(socket)
+                {
+                    self.machine.close_socket(old);
                 }
             }
             Event::Close(flow) => {
