@@ -10,10 +10,6 @@ use dynencap_abi::{Config, Exit, MARK_MASK, MARK_OVERHEAD_SHIFT, MARK_SENTINEL, 
 use std::net::Ipv6Addr;
 use std::ops::Deref;
 
-/// A longer buffer does not reach the hooks whole; they pass it on to the kernel, which
-/// knows nothing of our level.
-const MAX_OPTION_LEN: usize = 4096;
-
 /// With what a call was refused: one of the errnos of `abi::option`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("errno {0}")]
@@ -116,9 +112,6 @@ impl Socket {
 
     /// `setsockopt` at our level. A refused call changes nothing.
     pub fn set_option(&mut self, config: &Config, name: i32, value: &[u8]) -> Result<(), Errno> {
-        if value.len() > MAX_OPTION_LEN {
-            return Err(Errno(ENOPROTOOPT));
-        }
         self.permit(config, name)?;
         let accepted = if name == ENCAP_GW {
             gateway(value)?
