@@ -5,6 +5,7 @@
 //! that CPU's backlog, first in, first out.
 
 mod capture;
+mod closer;
 mod loss;
 mod packet;
 mod path;
@@ -16,6 +17,7 @@ use crate::{
     sys::{self, Affinity},
 };
 use capture::Capture;
+use closer::Closer;
 use dynencap_abi::{Config, Reason, TunnelKey, TunnelSpec, Verdict, option};
 use loss::TransmitDrops;
 use packet::Framed;
@@ -44,6 +46,7 @@ pub enum Port {
 pub struct Replay {
     loaded: Option<Loaded>,
     flows: HashMap<u32, OwnedFd>,
+    closer: Closer,
     next_flow: u32,
     wire: Path,
     delivered: Path,
@@ -94,6 +97,7 @@ impl Replay {
         Ok(Self {
             loaded: Some(loaded),
             flows: HashMap::new(),
+            closer: Closer::default(),
             next_flow: 0,
             wire,
             delivered,
@@ -143,7 +147,9 @@ impl Replay {
     /// Closes it; what it sent is still captured.
     pub fn close_flow(&mut self, flow: FlowId) -> Result<(), Error> {
         let socket = self.flows.remove(&flow.0);
-        socket.map(drop).ok_or(Error::UnknownFlow { flow: flow.0 })
+        self.closer
+            .close(socket.ok_or(Error::UnknownFlow { flow: flow.0 })?);
+        Ok(())
     }
 
     /// `setsockopt` at level `SOL_DYNENCAP`; the inner error is the errno. On packet sockets
@@ -346,6 +352,9 @@ impl Replay {
 
 impl Drop for Replay {
     fn drop(&mut self) {
+        for (_, socket) in self.flows.drain() {
+            self.closer.close(socket);
+        }
         if let Some(loaded) = self.loaded.take() {
             // The lab's devices go in a moment, and every program with them.
             let _ = loaded.detach(&self.lab);
