@@ -112,7 +112,12 @@ impl ReplayArgs {
             Ok(started) => started,
             Err(error) => {
                 eprintln!("dynsim: {error}");
-                return Ok(ExitCode::from(EXIT_UNAVAILABLE));
+                let code = match error {
+                    // An object of the user's own that does not load is bad input.
+                    EngineError::Failed { .. } if self.object.is_some() => EXIT_USAGE,
+                    _ => EXIT_UNAVAILABLE,
+                };
+                return Ok(ExitCode::from(code));
             }
         };
         let mut replay = Replay::new(scenario.clone(), engines);
@@ -131,6 +136,12 @@ impl ReplayArgs {
         drop(replay);
         report.not_run = not_run;
         let mut code = 0;
+        let read_some = report.engines.iter().any(|e| e.totals.frames_in > 0);
+        let keep = match &stopped {
+            Ok(()) => true,
+            Err(Stop::Replay(ReplayError::Trace(_))) => read_some,
+            Err(_) => false,
+        };
         if let Err(stop) = stopped {
             code = match &stop {
                 Stop::Replay(ReplayError::Engine(EngineError::Unavailable { .. })) => {
@@ -144,8 +155,8 @@ impl ReplayArgs {
         }
         if let Some(output) = watcher.output.take() {
             // An interrupted or failed replay leaves no output behind; a broken trace leaves
-            // what was read of it.
-            if matches!(code, 0 | EXIT_USAGE) {
+            // what was read of it, if anything was.
+            if keep {
                 report.written.push(output.finish()?.display().to_string());
             }
         }

@@ -1,7 +1,8 @@
 //! The output file: what the first engine put on the wire and delivered, in the link layer
 //! that the trace had, where one exists for it.
 //!
-//! The file appears under its name only when it is complete.
+//! The file appears under its name only when it is complete. A device or pipe of that name is
+//! written to as it is.
 
 use crate::compare::Divergence;
 use crate::director::{Fate, Record};
@@ -19,7 +20,9 @@ const BUFFER: usize = 1 << 18;
 /// Writes every frame that comes out of the first engine.
 pub struct OutputFile {
     path: PathBuf,
-    partial: PathBuf,
+    /// What is moved to `path` in the end; `None` where that is a device or a pipe, which
+    /// must not be replaced.
+    partial: Option<PathBuf>,
     /// `None` once it is in place.
     writer: Option<PcapngWriter<BufWriter<File>>>,
     frame: Vec<u8>,
@@ -31,11 +34,18 @@ impl OutputFile {
     /// # Errors
     /// The file cannot be made.
     pub fn create(path: &Path) -> Result<Self, ReplayError> {
-        let mut partial = path.as_os_str().to_owned();
-        partial.push(format!(".{}.partial", std::process::id()));
-        let partial = PathBuf::from(partial);
+        let special = std::fs::metadata(path).is_ok_and(|m| !m.is_file() && !m.is_dir());
+        let partial = (!special).then(|| {
+            let mut partial = path.as_os_str().to_owned();
+            partial.push(format!(".{}.partial", std::process::id()));
+            PathBuf::from(partial)
+        });
         let output = |source| failed(path, source);
-        let file = File::create(&partial).map_err(|e| output(e.into()))?;
+        let opened = match &partial {
+            Some(partial) => File::create(partial),
+            None => File::options().write(true).open(path),
+        };
+        let file = opened.map_err(|e| output(e.into()))?;
         let writer = PcapngWriter::new(BufWriter::with_capacity(BUFFER, file)).map_err(output);
         let mut this = Self {
             path: path.to_owned(),
@@ -55,13 +65,22 @@ impl OutputFile {
         let path = self.path.clone();
         let done = self.writer.take().map_or(Ok(()), |writer| {
             writer.into_inner().flush()?;
-            std::fs::rename(&self.partial, &path)
+            match &self.partial {
+                Some(partial) => std::fs::rename(partial, &path),
+                None => Ok(()),
+            }
         });
         done.map_err(|e| {
-            let _ = std::fs::remove_file(&self.partial);
+            self.discard();
             failed(&path, e.into())
         })?;
         Ok(path)
+    }
+
+    fn discard(&self) {
+        if let Some(partial) = &self.partial {
+            let _ = std::fs::remove_file(partial);
+        }
     }
 
     fn write(
@@ -130,7 +149,7 @@ impl Drop for OutputFile {
     fn drop(&mut self) {
         if self.writer.take().is_some() {
             // Not finished: a half-written file helps nobody.
-            let _ = std::fs::remove_file(&self.partial);
+            self.discard();
         }
     }
 }
