@@ -23,6 +23,8 @@ const REQUIRED: &str = "kernel,tshark";
 const TIERS: &[&str] = &["abi", "model", "vm", "kernel", "sim", "xtask"];
 /// A run without `--long` that takes longer hangs.
 const LIMIT: Duration = Duration::from_secs(39 * 60);
+/// Building cargo-deny takes four minutes on two cores; it is not begun later than this.
+const DENY_BY: Duration = Duration::from_secs(25 * 60);
 /// Cases of each property with `--long`.
 const LONG_CASES: &str = "20000";
 
@@ -74,6 +76,7 @@ impl Step {
 struct Run {
     root: PathBuf,
     long: bool,
+    started: Instant,
     limits: Limits,
     /// What ran, a line each.
     ran: Vec<String>,
@@ -86,10 +89,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
         .context("xtask lies in the workspace")?;
-    let started = Instant::now();
     let mut run = Run {
         root: root.to_owned(),
         long: args.long,
+        started: Instant::now(),
         limits: Limits::new((!args.long).then_some(LIMIT))?,
         ran: Vec::new(),
         skipped: Vec::new(),
@@ -105,11 +108,15 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         let since = Instant::now();
         let outcome = run.step(step);
         let took = since.elapsed().as_secs();
-        outcome.with_context(|| format!("ci: {name} failed after {took} s"))?;
+        if let Err(error) = outcome {
+            println!("ci: {name} failed after {took} s: {error:#}");
+            // The line says it all; a backtrace of this program would hide it.
+            std::process::exit(1);
+        }
         println!("== {name}: passed in {took} s");
     }
 
-    let all = started.elapsed().as_secs();
+    let all = run.started.elapsed().as_secs();
     println!("== report");
     for line in &run.ran {
         println!("ran: {line}");
@@ -147,8 +154,8 @@ impl Run {
     fn format(&self) -> anyhow::Result<()> {
         for manifest in MANIFESTS {
             self.live(
-                self.cargo("fmt --all --check")
-                    .args(["--manifest-path", manifest]),
+                self.cargo("fmt --all --check --manifest-path")
+                    .args([manifest, "--", "--color", "never"]),
             )?;
         }
         Ok(())
@@ -219,33 +226,51 @@ impl Run {
 
     /// Dependencies' licences, sources and advisories by deny.toml.
     fn deny(&mut self) -> anyhow::Result<()> {
-        if child::answer(&mut self.cargo("deny --version")).is_none() {
-            if !self.long {
-                let why = "cargo-deny is not installed and takes minutes to build \
-                           (`cargo install --locked cargo-deny`, or --long)";
-                self.skipped
-                    .push(format!("licences, sources, advisories: {why}"));
-                return Ok(());
-            }
-            self.live(&mut self.cargo("install --locked cargo-deny"))?;
+        if !self.has_deny()? {
+            return Ok(());
         }
-        let mut fetch = self.cargo("deny fetch db");
-        let fetched = child::run(&mut fetch, Show::Failure, &self.limits, |_| {});
         let mut checks = vec!["licenses", "bans", "sources"];
-        match fetched {
+        let mut fetch = Command::new("timeout");
+        fetch
+            .arg("60")
+            .arg(cargo_path())
+            .args(["deny", "fetch", "db"]);
+        match child::run(&mut fetch, Show::Failure, &self.limits, |_| {}) {
             Ok(()) => checks.push("advisories"),
             Err(_) => {
+                self.limits.check()?;
                 let what = "advisories: their database cannot be fetched here";
                 self.skipped.push(what.to_owned());
             }
         }
         for manifest in MANIFESTS {
-            let mut deny = self.cargo("deny --locked --manifest-path");
-            deny.arg(manifest).args(["check", "--config", "deny.toml"]);
+            let mut deny = self.cargo("deny --locked --config deny.toml --manifest-path");
+            deny.args([manifest, "check", "--hide-inclusion-graph"]);
             self.live(deny.args(&checks))?;
         }
         self.ran.push(format!("deny: {}", checks.join(", ")));
         Ok(())
+    }
+
+    /// Whether cargo-deny is here, or could be brought; why not goes to the report.
+    fn has_deny(&mut self) -> anyhow::Result<bool> {
+        if child::answer(&mut self.cargo("deny --version")).is_some() {
+            return Ok(true);
+        }
+        let why = if !self.long && self.started.elapsed() > DENY_BY {
+            "cargo-deny is not installed, and no time is left to build it"
+        } else {
+            match self.live(&mut self.cargo("install --locked cargo-deny")) {
+                Ok(()) => return Ok(true),
+                Err(_) => {
+                    self.limits.check()?;
+                    "cargo-deny is not installed and could not be built"
+                }
+            }
+        };
+        let what = format!("licences, bans, sources, advisories: {why}");
+        self.skipped.push(what);
+        Ok(false)
     }
 
     fn live(&self, command: &mut Command) -> anyhow::Result<()> {
@@ -272,13 +297,16 @@ impl Run {
 
 /// Cargo in the repository's root, without colours, which would hide what is read from it.
 fn cargo(root: &Path) -> Command {
-    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(program);
+    let mut command = Command::new(cargo_path());
     command
         .current_dir(root)
         .env("CARGO_TERM_COLOR", "never")
         .env("CARGO_TERM_PROGRESS_WHEN", "never");
     command
+}
+
+fn cargo_path() -> std::ffi::OsString {
+    std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
 }
 
 #[cfg(test)]

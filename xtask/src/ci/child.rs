@@ -48,6 +48,11 @@ impl Limits {
         })
     }
 
+    /// Fails when everything has to end.
+    pub(super) fn check(&self) -> anyhow::Result<()> {
+        self.reached().map_or(Ok(()), |why| bail!("{why}"))
+    }
+
     fn reached(&self) -> Option<&'static str> {
         if self.interrupted.load(Ordering::Relaxed) {
             return Some("interrupted");
