@@ -188,10 +188,11 @@ impl ReplayArgs {
         };
         let (mut engines, mut not_run) = (Vec::new(), Vec::new());
         for kind in choice {
-            // Only the first engine's frames are written and only its totals lead.
-            let attribution = match engines.is_empty() {
-                true => Attribution::PerEvent,
-                false => Attribution::PerBatch,
+            // What is written stands at the packet that it came from.
+            let attribution = if engines.is_empty() && self.write.is_some() {
+                Attribution::PerEvent
+            } else {
+                Attribution::PerBatch
             };
             match engine::start(kind, &scenario.host, object, attribution) {
                 Ok(engine) => engines.push(engine),

@@ -148,6 +148,20 @@ impl Machine {
             .collect())
     }
 
+    /// As [`Machine::counters`], into a buffer of the caller's: as many values as it holds.
+    ///
+    /// # Errors
+    /// As [`Machine::counters`].
+    pub fn read_counters(&self, map: &str, into: &mut [u64]) -> Result<(), MapError> {
+        let entry = &self.maps[self.map_index(map)?];
+        check_len(map, 8, entry.value_len)?;
+        for (slot, counter) in (0..entry.entries).zip(into) {
+            let value = entry.value(slot, &self.memory);
+            *counter = value.first_chunk().copied().map_or(0, u64::from_le_bytes);
+        }
+        Ok(())
+    }
+
     /// The value of a socket's storage.
     ///
     /// # Errors

@@ -62,14 +62,10 @@ impl VmEngine {
     }
 
     fn counters(&self) -> Result<[u64; Reason::COUNT], EngineError> {
-        let all = self
-            .machine
-            .counters(object::COUNTERS)
-            .map_err(|error| EngineError::failed(EngineKind::Vm, &error))?;
         let mut counters = [0; Reason::COUNT];
-        for (counter, value) in counters.iter_mut().zip(all) {
-            *counter = value;
-        }
+        self.machine
+            .read_counters(object::COUNTERS, &mut counters)
+            .map_err(|error| EngineError::failed(EngineKind::Vm, &error))?;
         Ok(counters)
     }
 
