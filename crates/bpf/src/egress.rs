@@ -76,8 +76,21 @@ fn encapsulate(frame: &mut Frame) -> Result<(), Reason> {
         ipv4(frame, &exit, config, len)?
     };
     // 9
-    if len + overhead > config.uplink_mtu {
-        fits_segmented(frame, &inner, len, config.uplink_mtu, overhead)?;
+    let too_big = len + overhead > config.uplink_mtu;
+    if frame.gso_size() > 0 {
+        // GSO runs behind this program, and there nobody counts what it drops.
+        let headers_len = inner
+            .transport
+            .headers_len(frame, len)
+            .map_err(|fault| match fault {
+                Fault::Shape => Reason::GsoShape,
+                Fault::Malformed => Reason::Malformed,
+            })?;
+        if too_big && headers_len + frame.gso_size() + overhead > config.uplink_mtu {
+            return Err(Reason::TooBig);
+        }
+    } else if too_big {
+        return Err(Reason::TooBig);
     }
     // 10, 11
     let [source_port, destination_port] = inner.transport.ports(frame);
@@ -102,28 +115,6 @@ fn encapsulate(frame: &mut Frame) -> Result<(), Reason> {
         payload_len: payload_len as u16,
     };
     outer.push(frame, &exit).ok_or(Reason::NoRoom)
-}
-
-/// The packet is longer than the MTU: it may leave only if it is a super-packet whose segments
-/// fit.
-#[inline(always)]
-fn fits_segmented(
-    frame: &Frame,
-    inner: &Inner,
-    len: u32,
-    mtu: u32,
-    overhead: u32,
-) -> Result<(), Reason> {
-    let gso_size = frame.gso_size();
-    if gso_size == 0 {
-        return Err(Reason::TooBig);
-    }
-    match inner.transport.headers_len(frame, len) {
-        Ok(headers_len) if headers_len + gso_size + overhead > mtu => Err(Reason::TooBig),
-        Ok(_) => Ok(()),
-        Err(Fault::Shape) => Err(Reason::GsoShape),
-        Err(Fault::Malformed) => Err(Reason::Malformed),
-    }
 }
 
 #[inline(always)]

@@ -35,6 +35,8 @@ pub(crate) struct Transport(u64);
 impl Transport {
     /// The transport header cannot be used: a fragment, or behind a chain that was not walked.
     const HIDDEN: u64 = 1 << 8;
+    /// An authentication header stands before it: GSO cannot cut such a packet.
+    const AUTHENTICATED: u64 = 1 << 9;
     const OFFSET_SHIFT: u32 = 32;
 
     #[inline(always)]
@@ -97,6 +99,9 @@ impl Transport {
     /// super-packet repeats.
     #[inline(always)]
     pub(crate) fn headers_len(self, frame: &Frame, len: u32) -> Result<u32, Fault> {
+        if self.0 & Self::AUTHENTICATED != 0 {
+            return Err(Fault::Shape);
+        }
         let offset = self.offset().ok_or(Fault::Shape)?;
         match self.protocol() {
             TCP => {
@@ -127,6 +132,7 @@ impl Transport {
 fn walk(frame: &Frame, first: u8, len: u32) -> Transport {
     let mut next = first;
     let mut offset = IPV6_LEN;
+    let mut authenticated = 0;
     // One more than the headers walked: behind the last a fragment header may stand.
     for walked in 0..=MAX_EXTENSION_HEADERS {
         match next {
@@ -137,7 +143,7 @@ fn walk(frame: &Frame, first: u8, len: u32) -> Transport {
                 };
             }
             HOP_BY_HOP | ROUTING | AUTHENTICATION | DESTINATION_OPTIONS => {}
-            protocol => return Transport::visible(protocol, offset),
+            protocol => return Transport(Transport::visible(protocol, offset).0 | authenticated),
         }
         if walked == MAX_EXTENSION_HEADERS {
             break;
@@ -147,6 +153,7 @@ fn walk(frame: &Frame, first: u8, len: u32) -> Transport {
         };
         let [following, units] = start.to_ne_bytes();
         let header_len = if next == AUTHENTICATION {
+            authenticated = Transport::AUTHENTICATED;
             (u32::from(units) + 2) * 4
         } else {
             (u32::from(units) + 1) * 8

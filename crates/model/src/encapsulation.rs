@@ -32,19 +32,19 @@ pub(crate) fn encapsulate(
     let source = source(config, exit, &ip)?;
     let uplink_mtu = usize::try_from(config.uplink_mtu).unwrap_or(usize::MAX);
     let layout = match packet.gso_size {
-        0 => Err(Reason::TooBig),
-        _ => Layout::find(&ip, packet.bytes),
+        0 => None,
+        _ => Some(Layout::find(&ip, packet.bytes)?),
     };
     if len + overhead > uplink_mtu {
-        let segment = layout?.payload_offset + usize::from(packet.gso_size);
+        let layout = layout.ok_or(Reason::TooBig)?;
+        let segment = layout.payload_offset + usize::from(packet.gso_size);
         if segment + overhead > uplink_mtu {
             return Err(Reason::TooBig);
         }
     }
 
     let mut outer = Outer::new(exit, source, &ip, packet.bytes);
-    // A super-packet of another shape that fits as it is leaves as one frame, uncut.
-    if let Ok(layout) = layout {
+    if let Some(layout) = layout {
         let segments = segment::cut(
             packet,
             &ip,

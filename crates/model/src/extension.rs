@@ -22,6 +22,8 @@ pub(crate) struct Upper {
     /// Where the transport header begins; none for a fragment and where the chain could not
     /// be walked to its end.
     pub(crate) offset: Option<usize>,
+    /// An authentication header stands before it: no cutting, which would break its digest.
+    pub(crate) authenticated: bool,
 }
 
 /// Walks to the transport header.
@@ -30,6 +32,7 @@ pub(crate) fn upper(ip: &Ip<'_>, bytes: &[u8]) -> Upper {
         Ip::V4(ip) => Upper {
             protocol: ip.protocol(),
             offset: (!ip.is_fragment()).then_some(ip.header_len()),
+            authenticated: false,
         },
         Ip::V6(ip) => walk(ip, bytes),
     }
@@ -38,6 +41,7 @@ pub(crate) fn upper(ip: &Ip<'_>, bytes: &[u8]) -> Upper {
 fn walk(ip: &Ipv6<'_>, bytes: &[u8]) -> Upper {
     let mut protocol = ip.next_header();
     let mut offset = IPV6_LEN;
+    let mut authenticated = false;
     let mut walked = 0;
     loop {
         if !matches!(
@@ -47,11 +51,13 @@ fn walk(ip: &Ipv6<'_>, bytes: &[u8]) -> Upper {
             return Upper {
                 protocol,
                 offset: Some(offset),
+                authenticated,
             };
         }
         let ended = Upper {
             protocol,
             offset: None,
+            authenticated,
         };
         let rest = bytes.get(offset..).unwrap_or_default();
         let Some(&[next, length, ..]) = rest.first_chunk::<MIN_LEN>() else {
@@ -62,6 +68,7 @@ fn walk(ip: &Ipv6<'_>, bytes: &[u8]) -> Upper {
                 return Upper {
                     protocol: next,
                     offset: None,
+                    authenticated,
                 };
             }
             AUTHENTICATION => 4 * (usize::from(length) + 2),
@@ -70,6 +77,7 @@ fn walk(ip: &Ipv6<'_>, bytes: &[u8]) -> Upper {
         if walked == MAX_EXTENSION_HEADERS || len > rest.len() {
             return ended;
         }
+        authenticated |= protocol == AUTHENTICATION;
         walked += 1;
         protocol = next;
         offset += len;

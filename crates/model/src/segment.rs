@@ -47,6 +47,9 @@ impl Layout {
     /// `GsoShape` or `Malformed` where the packet cannot be segmented.
     pub(crate) fn find(ip: &Ip<'_>, bytes: &[u8]) -> Result<Self, Reason> {
         let upper = extension::upper(ip, bytes);
+        if upper.authenticated {
+            return Err(Reason::GsoShape);
+        }
         let (transport, transport_offset) = match (upper.protocol, upper.offset) {
             (TCP, Some(offset)) => (Transport::Tcp, offset),
             (UDP, Some(offset)) => (Transport::Udp, offset),

@@ -5,7 +5,9 @@
 mod agreement;
 mod chain;
 mod host;
+mod invariant;
 mod packet;
 mod run;
+mod shape;
 mod step;
 mod tunnel;

@@ -10,7 +10,7 @@ use proptest::test_runner::{Config, TestRunner};
 use std::io::Write;
 
 /// A fresh engine; none where it cannot run here and the environment lets it be skipped.
-pub(crate) fn fresh(
+pub(crate) fn require(
     kind: EngineKind,
     host: &HostSpec,
     attribution: Attribution,
@@ -46,7 +46,7 @@ pub(crate) fn differences(
 ) -> Option<Vec<Divergence>> {
     let mut engines = Vec::new();
     for kind in kinds {
-        engines.push(fresh(kind, host, attribution)?);
+        engines.push(require(kind, host, attribution)?);
     }
     let outcomes: Vec<Outcomes> = engines
         .iter_mut()
@@ -83,10 +83,9 @@ pub(crate) fn describe(host: &HostSpec, found: &[Divergence], steps: &[Step]) ->
             Difference::Bytes { field, frames, .. } => {
                 format!("{field}\n  {}\n  {}", head(&frames[0]), head(&frames[1]))
             }
-            Difference::Frame { frames } => format!(
-                "{:?}",
-                frames.each_ref().map(|f| f.as_deref().map(head))
-            ),
+            Difference::Frame { frames } => {
+                format!("{:?}", frames.each_ref().map(|f| f.as_deref().map(head)))
+            }
             other => format!("{other:?}"),
         };
         text += &format!("\n{:?} {difference}\n  by {step:.500?}", divergence.engines);

@@ -144,14 +144,14 @@ impl Size {
     }
 }
 
-fn send() -> impl Strategy<Value = Step> {
+fn send(flow: impl Strategy<Value = FlowId>) -> impl Strategy<Value = Step> {
     let defects = prop_oneof![
         3 => Just(Vec::new()),
         1 => prop::collection::vec(packet::defect(), 1..3),
     ];
     let others = prop::sample::select(&[0x0806, 0x88cc, 0x8847, 0x0800, 0x86dd, 0x0101][..]);
     let ethertype = prop_oneof![20 => Just(None), 1 => others.prop_map(Some)];
-    (flow(), packet::sound(), size(), defects, ethertype).prop_map(
+    (flow, packet::sound(), size(), defects, ethertype).prop_map(
         |(flow, packet, size, defects, ethertype)| Step::Send {
             flow,
             packet,
@@ -185,19 +185,40 @@ pub(crate) fn cut() -> impl Strategy<Value = Cut> {
     })
 }
 
+fn send_super(flow: impl Strategy<Value = FlowId>) -> impl Strategy<Value = Step> {
+    (flow, super_packet()).prop_map(|(flow, (packet, cut))| Step::SendSuper { flow, packet, cut })
+}
+
+/// Packets and super-packets of these flows.
+pub(crate) fn outgoing(flow: impl Strategy<Value = FlowId> + Clone) -> impl Strategy<Value = Step> {
+    prop_oneof![3 => send(flow.clone()), 1 => send_super(flow)]
+}
+
+/// The calls that give a flow this exit.
+pub(crate) fn use_exit(flow: FlowId, (gateway, udp): &([u8; 16], Vec<u8>)) -> Vec<Step> {
+    [(ENCAP_UDP, udp.clone()), (ENCAP_GW, gateway.to_vec())]
+        .map(|(name, value)| Step::Set { flow, name, value })
+        .to_vec()
+}
+
+impl Step {
+    /// The same packet from another socket.
+    pub(crate) fn on(mut self, other: FlowId) -> Self {
+        if let Self::Send { flow, .. } | Self::SendSuper { flow, .. } = &mut self {
+            *flow = other;
+        }
+        self
+    }
+}
+
 /// Any step.
 pub(crate) fn step() -> impl Strategy<Value = Step> {
-    let sent = (flow(), super_packet()).prop_map(|(flow, (packet, cut))| Step::SendSuper {
-        flow,
-        packet,
-        cut,
-    });
     prop_oneof![
         1 => flow().prop_map(|flow| Step::Reopen { flow: FlowId(flow.0.max(1)) }),
         5 => set(),
         2 => read(),
-        8 => send(),
-        2 => sent,
+        8 => send(flow()),
+        2 => send_super(flow()),
         5 => arrival().prop_map(Step::Arrive),
     ]
 }
