@@ -478,7 +478,8 @@ fn super_packet(
         }
     };
     let transport_offset = u16::try_from(layout.transport_offset).ok()?;
-    (size > 0).then_some(Gso {
+    // One segment is no super-packet: no stack sends that, and the kernel's GSO refuses it.
+    (size > 0 && payload > usize::from(size)).then_some(Gso {
         size,
         transport_offset,
         transport,
@@ -507,4 +508,25 @@ fn matches(rule: &FlowMatch, key: &FlowKey) -> bool {
         && rule
             .destination_port
             .is_none_or(|port| port.to_be_bytes() == key.destination_port)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_makes_one_segment_is_no_super_packet() {
+        let layout = segment::Layout {
+            transport: segment::Transport::Tcp,
+            transport_offset: 40,
+            payload_offset: 72,
+        };
+        let size = |payload: usize| {
+            let bytes = vec![0; 72 + payload];
+            super_packet(&bytes, &layout, 1500, 40, None, Some(2000)).map(|gso| gso.size)
+        };
+        assert_eq!(size(1999), None);
+        assert_eq!(size(2000), None);
+        assert_eq!(size(2001), Some(2000));
+    }
 }

@@ -32,7 +32,8 @@ pub enum Transport {
 /// How a super-packet is to be cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gso {
-    /// Transport payload bytes per segment, not 0.
+    /// Transport payload bytes per segment, not 0, and less than the packet has: what makes
+    /// one segment is no super-packet.
     pub size: u16,
     /// Offset of the transport header from the IP header, in bytes.
     pub transport_offset: u16,
