@@ -119,7 +119,10 @@ impl Socket {
             udp(value)?
         };
         let mut exit = match (self.exit, &accepted) {
-            (None, Accepted::ClearGateway | Accepted::ClearUdp) => return Ok(()),
+            (None, Accepted::ClearGateway | Accepted::ClearUdp) => {
+                self.remark(&Exit::NONE);
+                return Ok(());
+            }
             (stored, _) => stored.unwrap_or(Exit::NONE),
         };
         accepted.apply(&mut exit);

@@ -221,6 +221,21 @@ fn clearing_without_storage_succeeds_and_makes_none() {
 }
 
 #[test]
+fn clearing_without_storage_takes_a_stale_mark_away() {
+    for name in [ENCAP_GW, ENCAP_UDP] {
+        let mut socket = Socket::new(SocketKind {
+            family: AF_INET6,
+            ty: 1,
+            protocol: 6,
+        });
+        socket.set_mark(0xa5a8_1234);
+        assert_eq!(socket.set_option(&lab(), name, &[]), Ok(()));
+        assert_eq!(socket.mark(), 0xa500_1234);
+        assert!(socket.exit().is_none());
+    }
+}
+
+#[test]
 fn the_applications_bits_of_the_mark_survive() {
     let mut socket = socket();
     socket.set_mark(0xa55a_1234);
