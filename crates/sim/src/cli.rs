@@ -12,13 +12,13 @@ use dynencap_sim::reproduce::{self, Setting};
 use dynencap_sim::scenario::Scenario;
 use dynencap_sim::trace::{Reader, TraceError};
 use dynencap_sim::writer::OutputFile;
-use indicatif::{ProgressBar, ProgressStyle};
-use std::fs::File;
-use std::io::{BufReader, IsTerminal, Read};
+use input::Input;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+mod input;
 
 /// A divergence or a violated invariant.
 const EXIT_DIVERGENCE: u8 = 1;
@@ -26,8 +26,8 @@ const EXIT_DIVERGENCE: u8 = 1;
 pub(crate) const EXIT_USAGE: u8 = 2;
 /// An engine that was asked for could not run (`EX_UNAVAILABLE`).
 const EXIT_UNAVAILABLE: u8 = 69;
-/// Ended by SIGINT, as shells report it.
-const EXIT_INTERRUPTED: u8 = 130;
+/// Ended by a signal: its number is added, as shells do.
+const EXIT_SIGNAL: u8 = 128;
 
 /// How many divergences are shown in full; all are counted.
 const SHOWN: usize = 5;
@@ -102,12 +102,15 @@ impl ReplayArgs {
             None => dynencap_sim::built_in_object(),
         };
         let interrupted = Arc::new(AtomicBool::new(false));
+        let signalled = Arc::new(AtomicUsize::new(0));
         for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
             // A second signal ends the process at once.
             signal_hook::flag::register_conditional_default(signal, Arc::clone(&interrupted))?;
             signal_hook::flag::register(signal, Arc::clone(&interrupted))?;
+            let number = usize::try_from(signal).unwrap_or_default();
+            signal_hook::flag::register_usize(signal, Arc::clone(&signalled), number)?;
         }
-        let input = Input::open(&self.trace)?;
+        let input = Input::open(&self.trace, &interrupted)?;
         let (engines, not_run) = match self.engines(&scenario, &object) {
             Ok(started) => started,
             Err(error) => {
@@ -149,7 +152,7 @@ impl ReplayArgs {
                 }
                 Stop::Replay(ReplayError::Engine(_)) => EXIT_DIVERGENCE,
                 Stop::Replay(_) => EXIT_USAGE,
-                Stop::Interrupted => EXIT_INTERRUPTED,
+                Stop::Interrupted => EXIT_SIGNAL + signalled.load(Ordering::Relaxed) as u8,
             };
             report.stopped = Some(stop.to_string());
         }
@@ -279,7 +282,11 @@ fn feed(
     watcher: &mut Watcher,
     interrupted: &AtomicBool,
 ) -> Result<(), Stop> {
-    let mut reader = Reader::open(input.name, input.source).map_err(ReplayError::from)?;
+    let mut reader = match Reader::open(input.name, input.source) {
+        Ok(reader) => reader,
+        Err(_) if interrupted.load(Ordering::Relaxed) => return Err(Stop::Interrupted),
+        Err(error) => return Err(broken(error)),
+    };
     let result = loop {
         if interrupted.load(Ordering::Relaxed) {
             break Err(Stop::Interrupted);
@@ -287,6 +294,8 @@ fn feed(
         match reader.next_frame() {
             Ok(Some(frame)) => replay.frame(&frame, watcher).map_err(Stop::from)?,
             Ok(None) => break Ok(()),
+            // A pipe that was waited for says that it was interrupted, too.
+            Err(_) if interrupted.load(Ordering::Relaxed) => break Err(Stop::Interrupted),
             Err(error) => break Err(broken(error)),
         }
     };
@@ -296,45 +305,6 @@ fn feed(
 
 fn broken(error: TraceError) -> Stop {
     Stop::Replay(ReplayError::Trace(error))
-}
-
-/// The trace with a progress bar on what has been read of it.
-struct Input {
-    name: String,
-    source: Box<dyn Read>,
-    bar: ProgressBar,
-}
-
-impl Input {
-    fn open(path: &Path) -> anyhow::Result<Self> {
-        if path == Path::new("-") {
-            let source = Box::new(BufReader::new(std::io::stdin()));
-            return Ok(Self {
-                name: "stdin".into(),
-                source,
-                bar: ProgressBar::hidden(),
-            });
-        }
-        let name = path.display().to_string();
-        let file = File::open(path).with_context(|| format!("{name}: cannot open the trace"))?;
-        let metadata = file
-            .metadata()
-            .with_context(|| format!("{name}: cannot read"))?;
-        anyhow::ensure!(
-            !metadata.is_dir(),
-            "{name}: expected a capture file, found a directory"
-        );
-        let bar = if std::io::stderr().is_terminal() {
-            let bar = ProgressBar::new(metadata.len());
-            let style = "{bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta}";
-            bar.set_style(ProgressStyle::with_template(style)?);
-            bar
-        } else {
-            ProgressBar::hidden()
-        };
-        let source = Box::new(bar.wrap_read(file));
-        Ok(Self { name, source, bar })
-    }
 }
 
 /// Writes the output file and shows the first divergences.

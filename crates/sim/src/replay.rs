@@ -16,6 +16,9 @@ const BATCH_EVENTS: usize = 512;
 /// … or so many bytes: the kernel's receive buffers must hold what comes of it.
 const BATCH_BYTES: usize = 1 << 20;
 
+/// How many violated invariants are kept in words; all are counted.
+const VIOLATIONS_SHOWN: usize = 20;
+
 struct Running {
     engine: Box<dyn Engine>,
     outcomes: Outcomes,
@@ -81,6 +84,7 @@ pub struct Replay {
     divergences: u64,
     uplink_mtu: u32,
     violations: Vec<String>,
+    violated: u64,
     started: Instant,
 }
 
@@ -105,6 +109,7 @@ impl Replay {
             divergences: 0,
             uplink_mtu,
             violations: Vec::new(),
+            violated: 0,
             started: Instant::now(),
         }
     }
@@ -193,6 +198,7 @@ impl Replay {
 
     /// Checks the invariants that show on every batch: `fits`, `total`.
     fn check(&mut self) {
+        let mut violations = Vec::new();
         for running in &self.running {
             let name = running.engine.kind().name();
             for (at, outcome) in running.outcomes.events.iter().enumerate() {
@@ -207,13 +213,13 @@ impl Replay {
                     .unwrap_or(0);
                 let packet = self.batch.cause(at);
                 if reason.verdict() == Verdict::Encapsulated && longest > self.uplink_mtu as usize {
-                    self.violations.push(format!(
+                    violations.push(format!(
                         "fits: {name}, packet {packet}: a frame of {longest} bytes"
                     ));
                 }
                 let leaves = !outcome.frames.is_empty();
                 if leaves != (reason.verdict() != Verdict::Dropped) && outcome.segments == 0 {
-                    self.violations.push(format!(
+                    violations.push(format!(
                         "total: {name}, packet {packet}: {} with {} frames",
                         reason.name(),
                         outcome.frames.len()
@@ -225,11 +231,14 @@ impl Replay {
             let expected = self.batch.events().iter().filter(frames).count() as u64;
             let counted: u64 = running.outcomes.verdicts.iter().sum();
             if counted != expected {
-                self.violations.push(format!(
+                violations.push(format!(
                     "total: {name}: {counted} verdicts for {expected} frames"
                 ));
             }
         }
+        self.violated += violations.len() as u64;
+        let room = VIOLATIONS_SHOWN.saturating_sub(self.violations.len());
+        self.violations.extend(violations.into_iter().take(room));
     }
 
     /// The engines, to be used again. Flows that are opened anew take the places of old ones.
@@ -256,6 +265,11 @@ impl Replay {
                 packets_per_second: self.frames_in as f64 / seconds.max(1e-9),
             }
         });
+        let mut violations = self.violations.clone();
+        if self.violated > violations.len() as u64 {
+            let more = self.violated - violations.len() as u64;
+            violations.push(format!("and {more} more times"));
+        }
         Report {
             trace: trace.to_owned(),
             flows: self.director.flows(),
@@ -263,7 +277,7 @@ impl Replay {
             engines: engines.collect(),
             not_run: Vec::new(),
             divergences: self.divergences,
-            violations: self.violations.clone(),
+            violations,
             stopped: None,
             written: Vec::new(),
         }

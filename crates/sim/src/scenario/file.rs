@@ -181,6 +181,14 @@ impl ScenarioFile {
 impl ExitTable {
     fn check(self, name: &str) -> Result<Exit, Problem> {
         let field = |rest: &str| format!("exit.{name}.{rest}");
+        let gateway = self.gateway;
+        if gateway.is_unspecified() || gateway.is_multicast() || gateway.to_ipv4_mapped().is_some()
+        {
+            return Err((
+                field("gateway"),
+                format!("{gateway} cannot be an exit, expected a unicast IPv6 address"),
+            ));
+        }
         let mut exit = Exit {
             gateway: self.gateway.octets(),
             flags: Exit::GATEWAY,
