@@ -36,7 +36,7 @@ fuzz_target!(
         assert_eq!(host.counters()[reason as usize], 1);
         match reason.verdict() {
             Verdict::Dropped => assert!(frames.is_empty()),
-            Verdict::Passed => assert_eq!(frames, [frame.clone()]),
+            Verdict::Passed => assert_eq!(frames, std::slice::from_ref(&frame)),
             Verdict::Decapsulated => assert!(frames.len() == 1 && frames[0] != frame),
             Verdict::Encapsulated => panic!("at ingress"),
         }

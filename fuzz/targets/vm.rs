@@ -6,7 +6,7 @@
 use arbitrary::Arbitrary;
 use dynencap_fuzz::{Call, Hosting, Kind, Shape, frame, plant, split};
 use dynencap_model::abi::option::{ENOPROTOOPT, SOL_DYNENCAP};
-use dynencap_model::abi::{MARK_MASK, Reason, object};
+use dynencap_model::abi::{Reason, object};
 use dynencap_model::{self as model, Frame, Host, Packet, Socket, segment};
 use dynencap_vm::{self as vm, GetOption, Gso, GsoKind, Machine, SetOption, Skb, SocketId};
 use libfuzzer_sys::fuzz_target;
@@ -90,7 +90,7 @@ impl Both {
         });
         // Bits of ours that the application set itself: section 1 does not tell whether a
         // clearing call without storage takes them away.
-        let mark = head.mark & !MARK_MASK;
+        let mark = head.mark;
         socket.set_mark(mark);
         machine.set_mark(id, mark);
         Self {

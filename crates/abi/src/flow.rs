@@ -97,7 +97,10 @@ pub struct FlowHashVector {
     pub udp_source_port: u16,
 }
 
-#[expect(clippy::too_many_arguments, reason = "eight groups, as an IPv6 address is written")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "eight groups, as an IPv6 address is written"
+)]
 const fn v6(g0: u16, g1: u16, g2: u16, g3: u16, g4: u16, g5: u16, g6: u16, g7: u16) -> [u8; 16] {
     core::net::Ipv6Addr::new(g0, g1, g2, g3, g4, g5, g6, g7).octets()
 }
