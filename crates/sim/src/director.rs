@@ -5,17 +5,20 @@
 //! is the engines' affair; the model's parser serves here only to find a flow's key and where
 //! its payload begins.
 
-use crate::event::{Batch, Event, FlowId, Gso, Transport};
-use crate::scenario::{Assignment, At, FlowMatch, Scenario, Side, Switch, default_exit, overhead};
+use crate::event::{Batch, Event, FlowId};
+use crate::scenario::{Assignment, FlowMatch, Scenario, Side, default_exit, overhead};
 use crate::trace::{self, Link, LinkDefect, LinkType, Timestamp};
-use dynencap_abi::option::{ENCAP_GW, ENCAP_UDP, GATEWAY_LEN, PORTS_LEN};
-use dynencap_abi::{Exit, FlowKey, MAX_HEADER_LEN, MAX_PAYLOAD_LEN};
-use dynencap_model::{Packet, flow, segment};
+use dynencap_abi::{Exit, FlowKey, MAX_PAYLOAD_LEN};
+use dynencap_model::flow::{hash as flow_hash, key as flow_key};
+use dynencap_model::{Packet, segment};
+use flow::{End, Flow, matches, set_exit};
 use lru::LruCache;
-use std::net::{IpAddr, Ipv6Addr};
+use offload::super_packet;
 use std::num::NonZeroUsize;
 use std::ops::Range;
 
+mod flow;
+mod offload;
 mod tcp;
 
 /// How many flows are remembered; the one idle longest makes room. A flow that comes back
@@ -71,19 +74,17 @@ impl Fate {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FlowName(FlowKey);
 
-struct Flow {
-    /// As its initiator sees it.
-    key: FlowKey,
-    /// The sockets of the initiator and of the responder, as far as they send.
-    sockets: [Option<FlowId>; 2],
-    exit: Exit,
-    switches: Vec<Switch>,
-    /// How many of `switches` have taken place.
-    switched: usize,
-    /// Packets that left.
-    sent: u64,
-    /// The MSS that initiator and responder announced.
-    mss: [Option<u16>; 2],
+/// The flow that a frame belongs to; `None` for the frames of none.
+#[must_use]
+pub fn flow_name(frame: &trace::Frame<'_>) -> Option<FlowName> {
+    let link = trace::link(frame.link_type, frame.bytes);
+    let packet = Packet {
+        ethertype: link.ethertype,
+        bytes: link.payload,
+        gso_size: 0,
+    };
+    let key = flow_key(&packet).filter(|_| link.defect.is_none())?;
+    Some(FlowName(key.min(key.reversed())))
 }
 
 /// Turns frames into events.
@@ -95,13 +96,6 @@ pub struct Director {
     stray: Option<FlowId>,
     start: Option<Timestamp>,
     seen: u64,
-}
-
-/// Which end of a flow a packet comes from.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum End {
-    Initiator = 0,
-    Responder = 1,
 }
 
 impl Director {
@@ -126,23 +120,10 @@ impl Director {
         self.seen
     }
 
-    /// Which flow of the table a frame belongs to; `None` for the frames of none.
-    #[must_use]
-    pub fn flow_of(&self, frame: &trace::Frame<'_>) -> Option<FlowName> {
-        let link = trace::link(frame.link_type, frame.bytes);
-        let packet = Packet {
-            ethertype: link.ethertype,
-            bytes: link.payload,
-            gso_size: 0,
-        };
-        let key = flow::key(&packet).filter(|_| link.defect.is_none())?;
-        Some(FlowName(key.min(key.reversed())))
-    }
-
     /// The exit that a frame's flow has now; `None` where it belongs to none.
     #[must_use]
     pub fn exit_of(&self, frame: &trace::Frame<'_>) -> Option<Exit> {
-        let FlowName(key) = self.flow_of(frame)?;
+        let FlowName(key) = flow_name(frame)?;
         self.flows.peek(&key).map(|flow| flow.exit)
     }
 
@@ -191,7 +172,7 @@ impl Director {
                 packet: place,
                 gso: None,
             }
-        } else if let Some(key) = flow::key(&packet) {
+        } else if let Some(key) = flow_key(&packet) {
             self.flow_packet(frame, start, &packet, key, place, batch)
         } else {
             let flow = self.stray(frame.number, batch);
@@ -298,7 +279,7 @@ impl Director {
         let from_responder = syn.is_some_and(|syn| syn.ack);
         let key = if from_responder { key.reversed() } else { key };
         let (exit, switches) = match &self.scenario.assignment {
-            Assignment::EveryFlow => (default_exit(flow::hash(&key)), Vec::new()),
+            Assignment::EveryFlow => (default_exit(flow_hash(&key)), Vec::new()),
             Assignment::Rules(rules) => rules
                 .iter()
                 .find(|rule| matches(&rule.matches, &key))
@@ -362,171 +343,5 @@ impl Director {
         set_exit(stray, &Exit::NONE, &exit, number, batch);
         self.stray = Some(stray);
         stray
-    }
-}
-
-impl Flow {
-    /// Lets every switch take place whose time has come, before the packet at hand leaves.
-    fn switch(&mut self, frame: &trace::Frame<'_>, start: Timestamp, batch: &mut Batch) {
-        while let Some(switch) = self.switches.get(self.switched).copied() {
-            let due = match switch.at {
-                At::Packet(number) => frame.number >= number,
-                At::FlowPacket(number) => self.sent >= number,
-                At::Nanoseconds(after) => frame.time.0.saturating_sub(start.0) >= after,
-            };
-            if !due {
-                return;
-            }
-            for socket in self.sockets.into_iter().flatten() {
-                set_exit(socket, &self.exit, &switch.exit, frame.number, batch);
-            }
-            self.exit = switch.exit;
-            self.switched += 1;
-        }
-    }
-}
-
-/// The option calls that lead from one exit to another, each read back.
-fn set_exit(flow: FlowId, from: &Exit, to: &Exit, cause: u64, batch: &mut Batch) {
-    if from == to {
-        return;
-    }
-    let udp = |exit: &Exit| {
-        let mut value = Vec::new();
-        if exit.flags & Exit::UDP != 0 {
-            value.extend_from_slice(&exit.source_port);
-            value.extend_from_slice(&exit.destination_port);
-            value.extend(exit.header.iter().take(usize::from(exit.header_len)));
-        }
-        value
-    };
-    let gateway = |exit: &Exit| match exit.flags & Exit::GATEWAY {
-        0 => Vec::new(),
-        _ => exit.gateway.to_vec(),
-    };
-    if udp(from) != udp(to) {
-        let value = batch.store(&udp(to));
-        batch.push(
-            cause,
-            Event::SetOption {
-                flow,
-                name: ENCAP_UDP,
-                value,
-            },
-        );
-    }
-    if gateway(from) != gateway(to) {
-        let value = batch.store(&gateway(to));
-        batch.push(
-            cause,
-            Event::SetOption {
-                flow,
-                name: ENCAP_GW,
-                value,
-            },
-        );
-    }
-    batch.push(
-        cause,
-        Event::GetOption {
-            flow,
-            name: ENCAP_GW,
-            capacity: GATEWAY_LEN,
-        },
-    );
-    let capacity = PORTS_LEN + MAX_HEADER_LEN;
-    batch.push(
-        cause,
-        Event::GetOption {
-            flow,
-            name: ENCAP_UDP,
-            capacity,
-        },
-    );
-}
-
-/// How a captured packet was cut on its way, if it was: a capture carries no `gso_size`.
-///
-/// TCP that does not fit the uplink with its outer headers was a super-packet: its segments
-/// carry min(the peer's MSS less the packet's own TCP options (RFC 6691), what fits). UDP was
-/// one only where the scenario says so, by a `gso_size` smaller than the payload.
-fn super_packet(
-    bytes: &[u8],
-    layout: &segment::Layout,
-    mtu: usize,
-    overhead: usize,
-    peer_mss: Option<u16>,
-    gso_size: Option<u16>,
-) -> Option<Gso> {
-    let payload = bytes.len().checked_sub(layout.payload_offset)?;
-    let (transport, size) = match layout.transport {
-        segment::Transport::Tcp => {
-            if bytes.len() + overhead <= mtu || payload == 0 {
-                return None;
-            }
-            let fits = mtu.checked_sub(overhead + layout.payload_offset)?;
-            let options = layout
-                .payload_offset
-                .checked_sub(layout.transport_offset + 20)?;
-            let agreed = peer_mss.map_or(fits, |mss| usize::from(mss).saturating_sub(options));
-            let derived = u16::try_from(agreed.min(fits)).unwrap_or(u16::MAX);
-            (Transport::Tcp, gso_size.unwrap_or(derived))
-        }
-        segment::Transport::Udp => {
-            let size = gso_size.filter(|size| payload > usize::from(*size))?;
-            (Transport::Udp, size)
-        }
-    };
-    let transport_offset = u16::try_from(layout.transport_offset).ok()?;
-    // One segment is no super-packet: no stack sends that, and the kernel's GSO refuses it.
-    (size > 0 && payload > usize::from(size)).then_some(Gso {
-        size,
-        transport_offset,
-        transport,
-    })
-}
-
-fn matches(rule: &FlowMatch, key: &FlowKey) -> bool {
-    let address = |octets: [u8; 16]| match key.version {
-        4 => {
-            let [.., a, b, c, d] = octets;
-            IpAddr::from([a, b, c, d])
-        }
-        _ => IpAddr::from(Ipv6Addr::from(octets)),
-    };
-    rule.protocol
-        .is_none_or(|protocol| protocol == key.protocol)
-        && rule
-            .source
-            .is_none_or(|net| net.contains(&address(key.source)))
-        && rule
-            .destination
-            .is_none_or(|net| net.contains(&address(key.destination)))
-        && rule
-            .source_port
-            .is_none_or(|port| port.to_be_bytes() == key.source_port)
-        && rule
-            .destination_port
-            .is_none_or(|port| port.to_be_bytes() == key.destination_port)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_makes_one_segment_is_no_super_packet() {
-        let layout = segment::Layout {
-            transport: segment::Transport::Tcp,
-            transport_offset: 40,
-            payload_offset: 72,
-        };
-        let size = |payload: usize| {
-            let bytes = vec![0; 72 + payload];
-            super_packet(&bytes, &layout, 1500, 40, None, Some(2000)).map(|gso| gso.size)
-        };
-        assert_eq!(size(1999), None);
-        assert_eq!(size(2000), None);
-        assert_eq!(size(2001), Some(2000));
     }
 }

@@ -6,7 +6,7 @@ use crate::director::{Director, Record};
 use crate::engine::{Attribution, Engine, EngineError, Outcomes};
 use crate::event::{Batch, Event};
 use crate::report::{EngineReport, Report, Totals};
-use crate::scenario::Scenario;
+use crate::scenario::{Scenario, Segmentation};
 use crate::trace;
 use dynencap_abi::Verdict;
 use std::time::{Duration, Instant};
@@ -83,6 +83,7 @@ pub struct Replay {
     frames_in: u64,
     divergences: u64,
     uplink_mtu: u32,
+    segmentation: Segmentation,
     violations: Vec<String>,
     violated: u64,
     started: Instant,
@@ -93,6 +94,7 @@ impl Replay {
     #[must_use]
     pub fn new(scenario: Scenario, engines: Vec<Box<dyn Engine>>) -> Self {
         let uplink_mtu = scenario.host.config.uplink_mtu;
+        let segmentation = scenario.host.segmentation;
         let running = engines.into_iter().map(|engine| Running {
             engine,
             outcomes: Outcomes::default(),
@@ -108,6 +110,7 @@ impl Replay {
             frames_in: 0,
             divergences: 0,
             uplink_mtu,
+            segmentation,
             violations: Vec::new(),
             violated: 0,
             started: Instant::now(),
@@ -201,6 +204,10 @@ impl Replay {
         let mut violations = Vec::new();
         for running in &self.running {
             let name = running.engine.kind().name();
+            for fault in &running.outcomes.faults {
+                let packet = self.batch.cause(fault.event);
+                violations.push(format!("total: {name}, packet {packet}: {}", fault.what));
+            }
             for (at, outcome) in running.outcomes.events.iter().enumerate() {
                 let Some(reason) = outcome.reason else {
                     continue;
@@ -218,7 +225,9 @@ impl Replay {
                     ));
                 }
                 let leaves = !outcome.frames.is_empty();
-                if leaves != (reason.verdict() != Verdict::Dropped) && outcome.segments == 0 {
+                // Cut first, the last segment may fit where the first does not.
+                let mixed = self.segmentation == Segmentation::SegmentFirst && outcome.segments > 0;
+                if leaves != (reason.verdict() != Verdict::Dropped) && !mixed {
                     violations.push(format!(
                         "total: {name}, packet {packet}: {} with {} frames",
                         reason.name(),

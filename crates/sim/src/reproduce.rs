@@ -4,7 +4,7 @@
 //! [`KEPT`]), and what can be left out is left out while fresh engines still differ.
 
 use crate::compare::Divergence;
-use crate::director::Director;
+use crate::director::{self, Director, Fate, FlowName};
 use crate::engine::{self, Attribution, EngineKind, Outcomes};
 use crate::event::{Batch, Event};
 use crate::replay::{Observer, Replay, ReplayError};
@@ -12,6 +12,7 @@ use crate::scenario::{Assignment, FlowMatch, Rule, Scenario, Side};
 use crate::trace::{
     Frame, LinkType, Packet, PcapWriter, Reader, Resolution, Timestamp, WriteError,
 };
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -89,59 +90,72 @@ fn collect(
     packet: u64,
     scenario: &Scenario,
 ) -> Result<(Vec<Kept>, Scenario), ReplayError> {
+    let (flow, here) = locate(trace, packet, scenario)?;
+    let mut frames = VecDeque::new();
+    let mut reader = open(trace)?;
+    while let Some(frame) = reader.next_frame()? {
+        let here = frame.number == packet;
+        if here || flow.is_some() && director::flow_name(&frame) == flow {
+            frames.push_back(keep(&frame));
+        }
+        if frames.len() > KEPT {
+            frames.pop_front();
+        }
+        if here {
+            break;
+        }
+    }
+    Ok((frames.into(), here))
+}
+
+/// Which flow the packet belongs to, and a scenario in which its frame alone is what it was.
+fn locate(
+    trace: &Path,
+    packet: u64,
+    scenario: &Scenario,
+) -> Result<(Option<FlowName>, Scenario), ReplayError> {
+    let mut here = scenario.clone();
+    let mut reader = open(trace)?;
+    let mut director = Director::new(scenario.clone());
+    let mut batch = Batch::default();
+    while let Some(frame) = reader.next_frame()? {
+        batch.clear();
+        let record = director.direct(&frame, &mut batch);
+        if frame.number != packet {
+            continue;
+        }
+        if let Some(exit) = director.exit_of(&frame) {
+            let (matches, switches) = (FlowMatch::default(), Vec::new());
+            here.assignment = Assignment::Rules(vec![Rule {
+                matches,
+                exit,
+                switches,
+            }]);
+        }
+        match record.fate {
+            Fate::Event(at) => match batch.events().get(at) {
+                Some(Event::Egress { gso, .. }) => {
+                    here.side = Side::Both;
+                    here.gso_size = gso.map(|gso| gso.size).or(here.gso_size);
+                }
+                // The only frame's sender counts as initiator: what it sends comes in.
+                Some(Event::Ingress { .. }) => here.side = Side::Responder,
+                _ => {}
+            },
+            Fate::Defect(_) | Fate::Jumbogram => {}
+        }
+        return Ok((director::flow_name(&frame), here));
+    }
+    Ok((None, here))
+}
+
+fn open(trace: &Path) -> Result<Reader<BufReader<File>>, ReplayError> {
     let name = trace.display().to_string();
     let file = File::open(trace).map_err(|e| ReplayError::Output {
         path: name.clone(),
         source: e.into(),
     })?;
-    let mut reader = Reader::open(name, BufReader::new(file))?;
-    let mut director = Director::new(scenario.clone());
-    let mut batch = Batch::default();
-    let mut numbered: Vec<(Option<crate::director::FlowName>, Kept)> = Vec::new();
-    let mut here = scenario.clone();
-    while let Some(frame) = reader.next_frame()? {
-        batch.clear();
-        let record = director.direct(&frame, &mut batch);
-        let flow = director.flow_of(&frame);
-        let number = frame.number;
-        numbered.push((flow, keep(&frame)));
-        if number == packet {
-            let exit = director.exit_of(&frame);
-            if let Some(exit) = exit {
-                let matches = FlowMatch::default();
-                here.assignment = Assignment::Rules(vec![Rule {
-                    matches,
-                    exit,
-                    switches: Vec::new(),
-                }]);
-            }
-            if let crate::director::Fate::Event(at) = record.fate {
-                match batch.events().get(at) {
-                    Some(Event::Egress { gso, .. }) => {
-                        here.side = Side::Both;
-                        here.gso_size = gso.map(|gso| gso.size).or(here.gso_size);
-                    }
-                    // The only frame's sender counts as initiator: what it sends comes in.
-                    Some(Event::Ingress { .. }) => here.side = Side::Responder,
-                    _ => {}
-                }
-            }
-            numbered.retain(|(other, _)| *other == flow);
-            break;
-        }
-        if numbered.len() > 2 * KEPT {
-            numbered.drain(..KEPT);
-        }
-    }
-    let skip = numbered.len().saturating_sub(KEPT);
-    Ok((
-        numbered
-            .into_iter()
-            .skip(skip)
-            .map(|(_, kept)| kept)
-            .collect(),
-        here,
-    ))
+    Ok(Reader::open(name, BufReader::new(file))?)
 }
 
 fn keep(frame: &Frame<'_>) -> Kept {

@@ -1,0 +1,137 @@
+//! One flow: its sockets, the exit in force, the switches to come, and the option calls that
+//! lead from one exit to another.
+
+use crate::event::{Batch, Event, FlowId};
+use crate::scenario::{At, FlowMatch, Switch};
+use crate::trace::{self, Timestamp};
+use dynencap_abi::option::{ENCAP_GW, ENCAP_UDP, GATEWAY_LEN, PORTS_LEN};
+use dynencap_abi::{Exit, FlowKey, MAX_HEADER_LEN};
+use std::net::{IpAddr, Ipv6Addr};
+
+/// Which end of a flow a packet comes from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    Initiator = 0,
+    Responder = 1,
+}
+
+/// What is remembered of a flow.
+pub(super) struct Flow {
+    /// As its initiator sees it.
+    pub(super) key: FlowKey,
+    /// The sockets of the initiator and of the responder, as far as they send.
+    pub(super) sockets: [Option<FlowId>; 2],
+    pub(super) exit: Exit,
+    pub(super) switches: Vec<Switch>,
+    /// How many of `switches` have taken place.
+    pub(super) switched: usize,
+    /// Packets that left.
+    pub(super) sent: u64,
+    /// The MSS that initiator and responder announced.
+    pub(super) mss: [Option<u16>; 2],
+}
+
+impl Flow {
+    /// Lets every switch take place whose time has come, before the packet at hand leaves.
+    pub(super) fn switch(&mut self, frame: &trace::Frame<'_>, start: Timestamp, batch: &mut Batch) {
+        while let Some(switch) = self.switches.get(self.switched).copied() {
+            let due = match switch.at {
+                At::Packet(number) => frame.number >= number,
+                At::FlowPacket(number) => self.sent >= number,
+                At::Nanoseconds(after) => frame.time.0.saturating_sub(start.0) >= after,
+            };
+            if !due {
+                return;
+            }
+            for socket in self.sockets.into_iter().flatten() {
+                set_exit(socket, &self.exit, &switch.exit, frame.number, batch);
+            }
+            self.exit = switch.exit;
+            self.switched += 1;
+        }
+    }
+}
+
+/// The option calls that lead from one exit to another, each read back.
+pub(super) fn set_exit(flow: FlowId, from: &Exit, to: &Exit, cause: u64, batch: &mut Batch) {
+    if from == to {
+        return;
+    }
+    let udp = |exit: &Exit| {
+        let mut value = Vec::new();
+        if exit.flags & Exit::UDP != 0 {
+            value.extend_from_slice(&exit.source_port);
+            value.extend_from_slice(&exit.destination_port);
+            value.extend(exit.header.iter().take(usize::from(exit.header_len)));
+        }
+        value
+    };
+    let gateway = |exit: &Exit| match exit.flags & Exit::GATEWAY {
+        0 => Vec::new(),
+        _ => exit.gateway.to_vec(),
+    };
+    if udp(from) != udp(to) {
+        let value = batch.store(&udp(to));
+        batch.push(
+            cause,
+            Event::SetOption {
+                flow,
+                name: ENCAP_UDP,
+                value,
+            },
+        );
+    }
+    if gateway(from) != gateway(to) {
+        let value = batch.store(&gateway(to));
+        batch.push(
+            cause,
+            Event::SetOption {
+                flow,
+                name: ENCAP_GW,
+                value,
+            },
+        );
+    }
+    batch.push(
+        cause,
+        Event::GetOption {
+            flow,
+            name: ENCAP_GW,
+            capacity: GATEWAY_LEN,
+        },
+    );
+    let capacity = PORTS_LEN + MAX_HEADER_LEN;
+    batch.push(
+        cause,
+        Event::GetOption {
+            flow,
+            name: ENCAP_UDP,
+            capacity,
+        },
+    );
+}
+
+/// Whether a rule is for the flow that its initiator sees as `key`.
+pub(super) fn matches(rule: &FlowMatch, key: &FlowKey) -> bool {
+    let address = |octets: [u8; 16]| match key.version {
+        4 => {
+            let [.., a, b, c, d] = octets;
+            IpAddr::from([a, b, c, d])
+        }
+        _ => IpAddr::from(Ipv6Addr::from(octets)),
+    };
+    rule.protocol
+        .is_none_or(|protocol| protocol == key.protocol)
+        && rule
+            .source
+            .is_none_or(|net| net.contains(&address(key.source)))
+        && rule
+            .destination
+            .is_none_or(|net| net.contains(&address(key.destination)))
+        && rule
+            .source_port
+            .is_none_or(|port| port.to_be_bytes() == key.source_port)
+        && rule
+            .destination_port
+            .is_none_or(|port| port.to_be_bytes() == key.destination_port)
+}
