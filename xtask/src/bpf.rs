@@ -215,16 +215,34 @@ fn build(root: &Path, toolchain: &Toolchain) -> anyhow::Result<PathBuf> {
 
     let folder = target.join(TARGET).join("release");
     let object = folder.join("dynencap.bpf.o");
+    let names = output(
+        Command::new(toolchain.tool("llvm-nm")?)
+            .arg("--just-symbol-name")
+            .arg(folder.join(BINARY)),
+    )
+    .context("llvm-nm: no symbols")?;
     // Debug info is ten times the programs' size; BTF and line info are sections of their own
     // and stay.
-    let status = Command::new(toolchain.objcopy()?)
+    let status = Command::new(toolchain.tool("llvm-objcopy")?)
         .arg("--strip-debug")
+        .args(names.lines().filter_map(|name| {
+            let renamed = without_disambiguator(name)?;
+            Some(format!("--redefine-sym={name}={renamed}"))
+        }))
         .arg(folder.join(BINARY))
         .arg(&object)
         .status()
         .context("llvm-objcopy")?;
     ensure!(status.success(), "llvm-objcopy: {status}");
     Ok(object)
+}
+
+/// A symbol without the number that tells crates of one name apart: cargo takes it from the
+/// folder, among others. `None` for a name that is not mangled (Rust's v0 scheme).
+fn without_disambiguator(symbol: &str) -> Option<String> {
+    let (path, rest) = symbol.split_once("Cs")?;
+    let (_, name) = rest.split_once('_')?;
+    path.starts_with("_R").then(|| format!("{path}C{name}"))
 }
 
 impl Toolchain {
@@ -269,20 +287,20 @@ impl Toolchain {
         })
     }
 
-    fn objcopy(&self) -> anyhow::Result<PathBuf> {
-        let debian = Path::new(setup::LLVM_PREFIX).join("bin/llvm-objcopy");
+    fn tool(&self, name: &str) -> anyhow::Result<PathBuf> {
+        let debian = Path::new(setup::LLVM_PREFIX).join("bin").join(name);
         if debian.exists() {
             return Ok(debian);
         }
         // The component llvm-tools of rustup.
         let folder = self.sysroot.join("lib/rustlib");
         for entry in fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
-            let path = entry?.path().join("bin/llvm-objcopy");
+            let path = entry?.path().join("bin").join(name);
             if path.exists() {
                 return Ok(path);
             }
         }
-        bail!("no llvm-objcopy here: `cargo xtask setup --bpf` or rustup's llvm-tools bring it")
+        bail!("no {name} here: `cargo xtask setup --bpf` or rustup's llvm-tools bring it")
     }
 }
 
@@ -427,5 +445,13 @@ mod tests {
             error.contains("sources") && error.contains("cargo xtask bpf"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_symbol_loses_what_depends_on_the_folder() {
+        let renamed = without_disambiguator("_RNvNtCs8MCcosm9tEL_8dynencap9transport4walk");
+        assert_eq!(renamed.unwrap(), "_RNvNtC8dynencap9transport4walk");
+        assert_eq!(without_disambiguator("egress"), None);
+        assert_eq!(without_disambiguator("Cs_x"), None);
     }
 }
