@@ -13,6 +13,9 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::path::Path;
 
 mod file;
+#[cfg(test)]
+mod tests;
+mod write;
 
 /// Why a scenario is refused.
 #[derive(Debug, thiserror::Error)]
@@ -204,7 +207,7 @@ impl Scenario {
     /// The scenario as a file that [`Scenario::parse`] reads back.
     #[must_use]
     pub fn to_toml(&self) -> String {
-        file::write(self)
+        write::write(self)
     }
 }
 

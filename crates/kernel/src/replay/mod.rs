@@ -9,6 +9,7 @@ mod closer;
 mod loss;
 mod packet;
 mod path;
+mod stash;
 
 pub use packet::{Gso, Packet, Transport};
 
@@ -22,6 +23,7 @@ use dynencap_abi::{Config, Reason, TunnelKey, TunnelSpec, Verdict, option};
 use loss::TransmitDrops;
 use packet::Framed;
 use path::{Entry, Path};
+use stash::Stash;
 use std::{
     collections::HashMap,
     fs, io,
@@ -366,31 +368,6 @@ impl Drop for Replay {
 
 /// Frames in flight before they are captured: keeps the working set in the cache.
 const MAX_IN_FLIGHT: usize = 256;
-
-/// Frames captured before somebody asked for them.
-#[derive(Default)]
-struct Stash {
-    bytes: Vec<u8>,
-    /// Port, Ethernet type and end in `bytes`.
-    frames: Vec<(Port, u16, usize)>,
-}
-
-impl Stash {
-    fn push(&mut self, port: Port, ethertype: u16, bytes: &[u8]) {
-        self.bytes.extend_from_slice(bytes);
-        self.frames.push((port, ethertype, self.bytes.len()));
-    }
-
-    fn hand_over(&self, wanted: Port, frame: &mut dyn FnMut(Port, u16, &[u8])) {
-        let mut start = 0;
-        for &(port, ethertype, end) in &self.frames {
-            if port == wanted {
-                frame(port, ethertype, &self.bytes[start..end]);
-            }
-            start = end;
-        }
-    }
-}
 
 fn frame<'a>(packet: &Packet<'a>) -> Result<Framed<'a>, Error> {
     let udp = |gso: Gso| gso.transport == Transport::Udp;

@@ -1,0 +1,107 @@
+//! A scenario as a file: what `file` reads back as the same scenario.
+
+use super::*;
+
+/// Writes a scenario so that [`Scenario::parse`] reads the same one back.
+pub(super) fn write(scenario: &Scenario) -> String {
+    use std::fmt::Write;
+    let mut out = String::new();
+    let host = &scenario.host;
+    let side = match scenario.side {
+        Side::Initiator => "initiator",
+        Side::Responder => "responder",
+        Side::Both => "both",
+    };
+    let segmentation = match host.segmentation {
+        Segmentation::GsoAware => "gso-aware",
+        Segmentation::SegmentFirst => "segment-first",
+    };
+    // Writing to a String cannot fail.
+    let _ = write!(
+        out,
+        "[host]\nuplink_mtu = {}\nsource = \"{}\"\nsegmentation = \"{segmentation}\"\n\n\
+         [replay]\nside = \"{side}\"\n",
+        host.config.uplink_mtu,
+        Ipv6Addr::from(host.config.source),
+    );
+    if let Some(size) = scenario.gso_size {
+        let _ = writeln!(out, "gso_size = {size}");
+    }
+    for (key, spec) in &host.tunnels {
+        let address = Ipv6Addr::from(key.address);
+        let _ = write!(out, "\n[[tunnel]]\naddress = \"{address}\"\n");
+        let _ = match key.protocol {
+            4 => writeln!(out, "carries = \"ipv4\""),
+            41 => writeln!(out, "carries = \"ipv6\""),
+            _ => writeln!(
+                out,
+                "carries = \"udp\"\nport = {}\nheader_len = {}",
+                u16::from_be_bytes(key.port),
+                spec.header_len
+            ),
+        };
+    }
+    let Assignment::Rules(rules) = &scenario.assignment else {
+        return out;
+    };
+    let mut exits: Vec<Exit> = Vec::new();
+    for exit in rules
+        .iter()
+        .flat_map(|r| std::iter::once(r.exit).chain(r.switches.iter().map(|switch| switch.exit)))
+    {
+        if exit != Exit::NONE && !exits.contains(&exit) {
+            exits.push(exit);
+        }
+    }
+    let name = |exit: &Exit| match exits.iter().position(|known| known == exit) {
+        Some(at) => format!("exit{at}"),
+        None => "none".to_owned(),
+    };
+    for exit in &exits {
+        let gateway = Ipv6Addr::from(exit.gateway);
+        let _ = write!(out, "\n[exit.{}]\ngateway = \"{gateway}\"\n", name(exit));
+        if exit.flags & Exit::UDP != 0 {
+            let header: String = exit
+                .header
+                .iter()
+                .take(usize::from(exit.header_len))
+                .map(|byte| format!("{byte:02x}"))
+                .collect();
+            let _ = writeln!(
+                out,
+                "udp = {{ source_port = {}, destination_port = {}, header = \"{header}\" }}",
+                u16::from_be_bytes(exit.source_port),
+                u16::from_be_bytes(exit.destination_port),
+            );
+        }
+    }
+    for rule in rules {
+        let _ = write!(out, "\n[[flow]]\nexit = \"{}\"\n", name(&rule.exit));
+        let m = &rule.matches;
+        let fields = [
+            m.protocol.map(|p| format!("protocol = {p}")),
+            m.source.map(|p| format!("source = \"{p}\"")),
+            m.destination.map(|p| format!("destination = \"{p}\"")),
+            m.source_port.map(|p| format!("source_port = {p}")),
+            m.destination_port
+                .map(|p| format!("destination_port = {p}")),
+        ];
+        let fields: Vec<String> = fields.into_iter().flatten().collect();
+        if !fields.is_empty() {
+            let _ = writeln!(out, "match = {{ {} }}", fields.join(", "));
+        }
+        for switch in &rule.switches {
+            let at = match switch.at {
+                At::Packet(n) => format!("at_packet = {n}"),
+                At::FlowPacket(n) => format!("at_flow_packet = {n}"),
+                At::Nanoseconds(n) => format!("at_seconds = {:?}", n as f64 / 1e9),
+            };
+            let _ = write!(
+                out,
+                "[[flow.switch]]\n{at}\nexit = \"{}\"\n",
+                name(&switch.exit)
+            );
+        }
+    }
+    out
+}
