@@ -16,6 +16,12 @@ const CONFIG: Config = Config {
     source: GATEWAY,
     uplink_mtu: 1500,
     flags: 0,
+    source4: [0; 4],
+    policy_generation: 0,
+    hop_limit: 0,
+    segmenter: 0,
+    uplink: 0,
+    reserved: 0,
 };
 
 /// Takes each frame and copies nothing.

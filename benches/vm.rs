@@ -36,6 +36,7 @@ fn machine() -> Option<(Machine, [Path; 5])> {
         source: [0xfd; 16],
         uplink_mtu: 1500,
         flags: 0,
+        ..Config::default()
     };
     machine
         .update_map(object::CONFIG, &[0; 4], &config.to_bytes())

@@ -76,6 +76,7 @@ impl Hosting {
             source,
             uplink_mtu: 1500 ^ self.uplink_mtu,
             flags: Config::ALLOW_PACKET_SOCKETS ^ self.flags,
+            ..Config::default()
         }
     }
 

@@ -8,9 +8,11 @@ use core::mem::{offset_of, size_of};
 #[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exit {
-    /// Outer destination, network order. Meaningful with [`Exit::GATEWAY`].
+    /// Outer destination, network order; with [`Exit::IPV4`] IPv4-mapped. Meaningful with
+    /// [`Exit::GATEWAY`].
     pub gateway: [u8; 16],
-    /// Outer source, network order; all zero: the packet's own (IPv6) or the configured one.
+    /// Outer source, network order, of the gateway's family; all zero: the packet's own where
+    /// it is of that family, else the configured one.
     pub source: [u8; 16],
     /// Custom header behind the outer UDP header; bytes past `header_len` are zero.
     pub header: [u8; MAX_HEADER_LEN],
@@ -18,7 +20,7 @@ pub struct Exit {
     pub source_port: [u8; 2],
     /// Outer UDP destination port, network order. Meaningful with [`Exit::UDP`].
     pub destination_port: [u8; 2],
-    /// [`Exit::GATEWAY`] | [`Exit::UDP`].
+    /// [`Exit::GATEWAY`] | [`Exit::UDP`] | [`Exit::IPV4`].
     pub flags: u8,
     /// Length of the custom header, 0–32.
     pub header_len: u8,
@@ -29,8 +31,10 @@ pub struct Exit {
 impl Exit {
     /// `gateway` is set: packets are encapsulated.
     pub const GATEWAY: u8 = 1;
-    /// The outer headers are IPv6 + UDP + custom header; otherwise IPv6 alone.
+    /// The outer headers are IP + UDP + custom header; otherwise IP alone.
     pub const UDP: u8 = 2;
+    /// The outer IP header is IPv4; otherwise IPv6. Only with [`Exit::GATEWAY`].
+    pub const IPV4: u8 = 4;
     /// No exit at all.
     pub const NONE: Self = Self {
         gateway: [0; 16],
@@ -42,6 +46,43 @@ impl Exit {
         header_len: 0,
         reserved: [0; 2],
     };
+
+    /// The value's bytes as maps hold them.
+    #[must_use]
+    pub fn to_bytes(&self) -> [u8; size_of::<Self>()] {
+        let mut bytes = [0; size_of::<Self>()];
+        bytes[..16].copy_from_slice(&self.gateway);
+        bytes[16..32].copy_from_slice(&self.source);
+        bytes[32..64].copy_from_slice(&self.header);
+        bytes[64..66].copy_from_slice(&self.source_port);
+        bytes[66..68].copy_from_slice(&self.destination_port);
+        bytes[68] = self.flags;
+        bytes[69] = self.header_len;
+        bytes
+    }
+}
+
+impl Info {
+    /// From the option's value; `None` where it is too short.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let long = |at: usize| {
+            let bytes = bytes.get(at..at + 8)?;
+            Some(u64::from_ne_bytes(bytes.try_into().ok()?))
+        };
+        let word = |at: usize| {
+            let bytes = bytes.get(at..at + 4)?;
+            Some(u32::from_ne_bytes(bytes.try_into().ok()?))
+        };
+        Some(Self {
+            encapsulated: long(0)?,
+            dropped: long(8)?,
+            last_drop: word(16)?,
+            overhead: word(20)?,
+            mtu: word(24)?,
+            reserved: word(28)?,
+        })
+    }
 }
 
 /// Value of the `SK_STORAGE` map: read at TC egress without a lock while a `setsockopt` on
@@ -50,7 +91,8 @@ impl Exit {
 /// The slot in use is `slots[generation & 1]`. A writer (the socket's lock serialises
 /// writers) fills the other slot and then adds one to `generation`. A reader copies what it
 /// needs and reads `generation` again: if it moved, what it copied may be torn, and it starts
-/// over.
+/// over. The fields behind the slots belong to TC egress. A child of a listener starts with a
+/// copy of the whole.
 #[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SocketState {
@@ -60,10 +102,42 @@ pub struct SocketState {
     pub reserved: u32,
     /// The exit in use and the one before it.
     pub slots: [Exit; 2],
+    /// For which exit under which policies the last check said yes:
+    /// `Config::policy_generation << 32 | generation`.
+    pub checked: u64,
+    /// Frames encapsulated; a super-packet counts once.
+    pub encapsulated: u64,
+    /// Frames dropped.
+    pub dropped: u64,
+    /// [`crate::Reason`] of the last drop; 0 (which is no drop's): none yet.
+    pub last_drop: u32,
+    /// Always zero.
+    pub reserved2: u32,
+}
+
+/// Value of the option [`crate::option::ENCAP_INFO`], in host byte order.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Info {
+    /// [`SocketState::encapsulated`].
+    pub encapsulated: u64,
+    /// [`SocketState::dropped`].
+    pub dropped: u64,
+    /// [`SocketState::last_drop`].
+    pub last_drop: u32,
+    /// Bytes of outer headers that the exit costs; 0 without a gateway.
+    pub overhead: u32,
+    /// The longest inner packet in bytes that fits the uplink now: path MTU, or the uplink's,
+    /// less the overhead; 0 without a gateway.
+    pub mtu: u32,
+    /// Always zero.
+    pub reserved: u32,
 }
 
 const _: () = assert!(size_of::<Exit>() == 72);
 const _: () = assert!(offset_of!(Exit, header) == 32);
 const _: () = assert!(offset_of!(Exit, source_port) == 64);
 const _: () = assert!(offset_of!(Exit, reserved) == 70);
-const _: () = assert!(size_of::<SocketState>() == 8 + 2 * 72);
+const _: () = assert!(size_of::<SocketState>() == 184);
+const _: () = assert!(offset_of!(SocketState, checked) == 152);
+const _: () = assert!(size_of::<Info>() == 32);

@@ -6,9 +6,8 @@
 /// The level: collides with no `SOL_*` of Linux.
 pub const SOL_DYNENCAP: i32 = 0xE9CA;
 
-/// Exit point. Value: 16 bytes, an IPv6 address in network order; length 0 clears it.
-/// A 4-byte IPv4 gateway is reserved and refused with [`EAFNOSUPPORT`].
-/// Reads back as 16 bytes, all zero when there is none.
+/// Exit point. Value: 16 bytes, an IPv6 address in network order, or 4 bytes, an IPv4 address;
+/// length 0 clears it. Reads back as it was set, or as 16 zero bytes when there is none.
 pub const ENCAP_GW: i32 = 1;
 
 /// UDP encapsulation. Value: source port (2 bytes, network order; 0 = from the flow's hash),
@@ -20,14 +19,19 @@ pub const ENCAP_UDP: i32 = 2;
 /// Reserved for reflection; refused with [`ENOPROTOOPT`].
 pub const ENCAP_REFLECT: i32 = 3;
 
-/// Reserved for per-socket counters; refused with [`ENOPROTOOPT`].
+/// The socket's counters, and why its last packet was dropped: reads as [`crate::Info`];
+/// setting it is [`ENOPROTOOPT`].
 pub const ENCAP_INFO: i32 = 4;
 
 /// Length of an IPv6 gateway, in bytes.
 pub const GATEWAY_LEN: usize = 16;
+/// Length of an IPv4 gateway, in bytes.
+pub const GATEWAY4_LEN: usize = 4;
 /// Length of the two ports in front of `ENCAP_UDP`'s custom header.
 pub const PORTS_LEN: usize = 4;
 
+/// The cgroup's policy does not allow it.
+pub const EPERM: i32 = 1;
 /// No memory for the socket's storage.
 pub const ENOMEM: i32 = 12;
 /// Malformed value: wrong length, an address that cannot be an exit, port 0.

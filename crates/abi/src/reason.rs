@@ -75,7 +75,8 @@ reasons! {
     TooBig = 13, Dropped, "too_big";
     /// Egress: a super-packet of a shape that GSO cannot carry (neither TCP nor UDP).
     GsoShape = 14, Dropped, "gso_shape";
-    /// Egress: IPv4 inside IPv6 and no outer source address is configured.
+    /// Egress: the packet is of the other IP version than the outer header, and no outer source
+    /// address is configured.
     NoSource = 15, Dropped, "no_source";
     /// The kernel gave no room for the headers, or could not write them.
     NoRoom = 16, Dropped, "no_room";
@@ -85,6 +86,22 @@ reasons! {
     BadInner = 18, Dropped, "bad_inner";
     /// Ingress: congestion was marked on a packet that is not ECN-capable (RFC 6040 §4.2).
     EcnDrop = 19, Dropped, "ecn_drop";
+    /// Egress: comes from the segmenter and has its outer headers.
+    AlreadyEncapsulated = 20, Passed, "already_encapsulated";
+    /// Egress: a super-packet sent to the segmenter; each segment gets a reason there.
+    Segmenting = 21, Passed, "segmenting";
+    /// Egress: the policy of the socket's cgroup does not allow its exit.
+    PolicyDenied = 22, Dropped, "policy_denied";
+    /// Egress: as [`Reason::TooBig`], and the sender was told by an ICMP error.
+    TooBigTold = 23, Dropped, "too_big_told";
+    /// Egress: exceeds the path's MTU, and the sender can be told to send nothing smaller.
+    PathTooSmall = 24, Dropped, "path_too_small";
+    /// Egress: a valid outer UDP checksum is asked for and does not follow from the headers.
+    NoChecksum = 25, Dropped, "no_checksum";
+    /// Ingress: an ICMP error from which a path MTU was learned.
+    PathMtuLearned = 26, Passed, "path_mtu_learned";
+    /// Ingress: an ICMP error about a tunnel packet that is not known as ours.
+    PathMtuRefused = 27, Passed, "path_mtu_refused";
 }
 
 impl Reason {

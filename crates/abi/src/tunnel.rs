@@ -7,9 +7,9 @@ use core::mem::{offset_of, size_of};
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TunnelKey {
-    /// The outer destination address, network order.
+    /// The outer destination address, network order; IPv4 as IPv4-mapped.
     pub address: [u8; 16],
-    /// The outer IPv6 next header: 4 (IPv4), 41 (IPv6) or 17 (UDP).
+    /// The outer next header or protocol: 4 (IPv4), 41 (IPv6) or 17 (UDP).
     pub protocol: u8,
     /// Always zero.
     pub reserved: u8,

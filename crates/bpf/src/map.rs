@@ -23,8 +23,14 @@ static LAB_DEVICE: Array<u32, 1> = Array::new();
 #[repr(C)]
 pub(crate) struct Config {
     source: [u32; 4],
+    pub(crate) source4: u32,
     pub(crate) uplink_mtu: u32,
     pub(crate) flags: u32,
+    pub(crate) policy_generation: u32,
+    pub(crate) hop_limit: u32,
+    pub(crate) segmenter: u32,
+    pub(crate) uplink: u32,
+    reserved: u32,
 }
 
 /// `abi::TunnelKey` in words: built from bytes it would be filled byte by byte.

@@ -162,6 +162,7 @@ impl Default for Scenario {
                     source: DEFAULT_SOURCE.octets(),
                     uplink_mtu: 1500,
                     flags: Config::ALLOW_PACKET_SOCKETS,
+                    ..Config::default()
                 },
                 segmentation: Segmentation::GsoAware,
                 tunnels: Vec::new(),

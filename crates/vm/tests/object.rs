@@ -21,6 +21,7 @@ fn machine() -> Machine {
         source: [0xfd; 16],
         uplink_mtu: 1500,
         flags: Config::ALLOW_PACKET_SOCKETS,
+        ..Config::default()
     };
     machine
         .update_map(object::CONFIG, &[0; 4], &config.to_bytes())

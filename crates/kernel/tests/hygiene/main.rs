@@ -170,6 +170,7 @@ fn a_replay_leaves_nothing_behind() {
         source: [0; 16],
         uplink_mtu: 1500,
         flags: Config::ALLOW_PACKET_SOCKETS,
+        ..Config::default()
     };
     let before = traces();
     for _ in 0..3 {
@@ -193,6 +194,7 @@ fn an_object_that_cannot_be_loaded_leaves_nothing_behind() {
         source: [0; 16],
         uplink_mtu: 1500,
         flags: 0,
+        ..Config::default()
     };
     let result = Replay::start(b"no object at all", config);
     assert!(matches!(result.err(), Some(Error::Object { .. })));

@@ -36,6 +36,7 @@ fn config() -> Config {
         source: frame::address("2001:db8:5::5"),
         uplink_mtu: 1500,
         flags: Config::ALLOW_PACKET_SOCKETS,
+        ..Config::default()
     }
 }
 

@@ -159,7 +159,7 @@ proptest! {
         ty in 1u32..4, protocol: u32, source: bool, uplink_mtu: u32, flags: u32,
     ) {
         let source = if source { CONFIGURED } else { [0; 16] };
-        let config = Config { source, uplink_mtu, flags };
+        let config = Config { source, uplink_mtu, flags, ..Config::default() };
         let mut host = Host::new(config);
         for protocol in [4, 41, UDP] {
             host.add_tunnel(tunnel(protocol).0, spec(uplink_mtu as u8));

@@ -30,6 +30,7 @@ pub(crate) fn config() -> Config {
         source: CONFIGURED,
         uplink_mtu: 1500,
         flags: 0,
+        ..Config::default()
     }
 }
 

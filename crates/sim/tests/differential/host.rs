@@ -81,6 +81,7 @@ pub(crate) fn host() -> impl Strategy<Value = HostSpec> {
             source,
             uplink_mtu,
             flags,
+            ..Config::default()
         },
         segmentation,
         tunnels: tunnels(),

@@ -76,6 +76,7 @@ fn encapsulated(packet: &Written, gateway: &[u8], udp: &[u8]) -> Written {
         source: host::address(0xbb),
         uplink_mtu: MAX_UPLINK_MTU,
         flags: Config::ALLOW_PACKET_SOCKETS,
+        ..Config::default()
     };
     let mut host = Host::new(config);
     let mut socket = Socket::new(SocketKind {
