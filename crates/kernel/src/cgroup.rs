@@ -1,6 +1,6 @@
-//! The lab's own cgroup: the setsockopt hook goes by the cgroup in which a socket was made,
-//! so the process moves into one of its own, and back. The directory is the only thing of
-//! a lab that can outlive a killed process; the next lab sweeps it.
+//! A cgroup of our own: the setsockopt hook goes by the cgroup in which a socket was made, so
+//! the lab's process moves into one, and back. The directory is the only thing of a lab that
+//! can outlive a killed process; the next lab sweeps it.
 
 use crate::Error;
 use std::{
@@ -13,18 +13,17 @@ use std::{
 /// Directories of labs are named by this and the process id.
 const PREFIX: &str = "dynencap-lab-";
 
-/// A cgroup2 directory with this process in it; removed on drop, the process back where it
-/// was.
+/// A cgroup2 directory, one a process. Removed on drop with those below it; whoever is still
+/// in it is then back where this process was.
 #[derive(Debug)]
-pub(crate) struct Cgroup {
+pub struct Cgroup {
     home: PathBuf,
     path: PathBuf,
 }
 
 impl Cgroup {
-    /// Sweeps what dead processes left, makes the directory below the process's own cgroup
-    /// and moves in.
-    pub(crate) fn enter() -> Result<Self, Error> {
+    /// Sweeps what dead processes left and makes the directory below the process's own cgroup.
+    pub fn new() -> Result<Self, Error> {
         let home = home()?;
         sweep(&home);
         let path = home.join(format!("{PREFIX}{}", process::id()));
@@ -40,13 +39,31 @@ impl Cgroup {
                 source,
             },
         })?;
-        let cgroup = Self { home, path };
+        Ok(Self { home, path })
+    }
+
+    /// The same, and moves in.
+    pub(crate) fn enter() -> Result<Self, Error> {
+        let cgroup = Self::new()?;
         join(&cgroup.path, process::id()).map_err(Error::syscall("cgroup.procs"))?;
         Ok(cgroup)
     }
 
+    /// Makes a cgroup below this one.
+    pub fn child(&self, name: &str) -> Result<PathBuf, Error> {
+        let path = self.path.join(name);
+        fs::create_dir(&path).map_err(Error::syscall("mkdir of a cgroup"))?;
+        Ok(path)
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The directory, as `BPF_LINK_CREATE` wants it.
-    pub(crate) fn open(&self) -> Result<File, Error> {
+    pub fn open(&self) -> Result<File, Error> {
         File::open(&self.path).map_err(Error::syscall("opening the lab's cgroup"))
     }
 }
@@ -137,8 +154,13 @@ fn sweep(home: &Path) {
     }
 }
 
-/// Moves every process from `path` to `home`, then removes `path`.
+/// Moves every process from `path` and what lies below it to `home`, then removes `path`.
 fn evacuate(path: &Path, home: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(path)?.flatten() {
+        if entry.file_type()?.is_dir() {
+            evacuate(&entry.path(), home)?;
+        }
+    }
     for pid in fs::read_to_string(path.join("cgroup.procs"))?.lines() {
         if let Ok(pid) = pid.parse() {
             join(home, pid)?;

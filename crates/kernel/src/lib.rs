@@ -4,6 +4,7 @@
 //! What the programs should do is left to the model, what to compare to the simulator. Nothing
 //! here outlives the process: namespaces have no names, programs and maps are not pinned.
 
+pub mod attach;
 mod cgroup;
 mod error;
 pub mod feature;
@@ -14,6 +15,8 @@ pub mod object;
 pub mod replay;
 pub mod sys;
 
+pub use attach::DeviceProgram;
+pub use cgroup::Cgroup;
 pub use error::Error;
 pub use feature::{Feature, Unavailable, probe};
 pub use interrupt::Interrupt;

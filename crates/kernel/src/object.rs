@@ -1,22 +1,18 @@
-//! The BPF object in the kernel: loaded and verified, configured, attached. What its programs
-//! do is not this file's business; names and layouts come from `dynencap_abi`.
+//! The BPF object in the kernel: loaded, verified, configured. Attaching it is [`crate::attach`]'s
+//! business, what its programs do is theirs; names and layouts come from `dynencap_abi`.
 
-use crate::{Error, Feature, Lab, lab::UPLINK};
+use crate::Error;
 use aya::{
     Ebpf, EbpfError, EbpfLoader, VerifierLogLevel,
     maps::{Array, HashMap, MapData, MapError, PerCpuArray},
-    programs::{
-        CgroupAttachMode, CgroupSockopt, LinkOrder, Program, ProgramError, SchedClassifier,
-        TcAttachType,
-        tc::{self, NlOptions, TcAttachOptions},
-    },
+    programs::{CgroupSockopt, Program, ProgramError, SchedClassifier},
 };
 use dynencap_abi::{Config, Reason, TunnelKey, TunnelSpec, object};
 
 /// The programs in the kernel, accepted by the verifier, attached to nothing.
 #[derive(Debug)]
 pub struct Loaded {
-    ebpf: Ebpf,
+    pub(crate) ebpf: Ebpf,
 }
 
 impl Loaded {
@@ -72,59 +68,7 @@ impl Loaded {
         Ok(counters)
     }
 
-    /// Attaches every program in `lab`: the option hooks to its cgroup, the others to its
-    /// uplink.
-    pub(crate) fn attach(&mut self, lab: &Lab) -> Result<(), Error> {
-        let mut device: Array<&mut MapData, u32> = self.map(object::LAB_DEVICE)?;
-        device
-            .set(0, lab.links().cap[0].index(), 0)
-            .map_err(map_error(object::LAB_DEVICE))?;
-        let cgroup = lab.open_cgroup()?;
-        for name in [object::SET_OPTION, object::GET_OPTION] {
-            // With links the kernel always lets other programs stay, and refuses the flag.
-            sockopt(&mut self.ebpf, name)?
-                .attach(&cgroup, CgroupAttachMode::Single)
-                .map_err(attach_error(name))?;
-        }
-        let ebpf = &mut self.ebpf;
-        lab.host().in_namespace(|| {
-            // Before TCX (Linux 6.6) programs hang on a qdisc, ordered by priority.
-            let tcx = Feature::Tcx.probe().is_ok();
-            if !tcx {
-                tc::qdisc_add_clsact(UPLINK[0])
-                    .map_err(|error| attach_error(object::EGRESS)(error.into()))?;
-            }
-            for (name, direction, priority) in [
-                (object::EGRESS, TcAttachType::Egress, 1),
-                (object::INGRESS, TcAttachType::Ingress, 1),
-                (object::LAB_DELIVER, TcAttachType::Ingress, 2),
-            ] {
-                let options = if tcx {
-                    TcAttachOptions::TcxOrder(LinkOrder::last())
-                } else {
-                    TcAttachOptions::Netlink(NlOptions {
-                        priority,
-                        ..NlOptions::default()
-                    })
-                };
-                classifier(ebpf, name)?
-                    .attach_with_options(UPLINK[0], direction, options)
-                    .map_err(attach_error(name))?;
-            }
-            Ok(())
-        })
-    }
-
-    /// Lets go of the programs inside the lab's namespace: without TCX they are detached by
-    /// device index over netlink, which means another device in every other namespace.
-    pub(crate) fn detach(self, lab: &Lab) -> Result<(), Error> {
-        lab.host().in_namespace(move || {
-            drop(self);
-            Ok(())
-        })
-    }
-
-    fn map<'a, T>(&'a mut self, name: &'static str) -> Result<T, Error>
+    pub(crate) fn map<'a, T>(&'a mut self, name: &'static str) -> Result<T, Error>
     where
         T: TryFrom<&'a mut aya::maps::Map, Error = MapError>,
     {
@@ -134,7 +78,10 @@ impl Loaded {
     }
 }
 
-fn sockopt<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut CgroupSockopt, Error> {
+pub(crate) fn sockopt<'a>(
+    ebpf: &'a mut Ebpf,
+    name: &'static str,
+) -> Result<&'a mut CgroupSockopt, Error> {
     match ebpf.program_mut(name) {
         Some(Program::CgroupSockopt(program)) => Ok(program),
         _ => Err(Error::Missing {
@@ -144,7 +91,7 @@ fn sockopt<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut CgroupS
     }
 }
 
-fn classifier<'a>(
+pub(crate) fn classifier<'a>(
     ebpf: &'a mut Ebpf,
     name: &'static str,
 ) -> Result<&'a mut SchedClassifier, Error> {
@@ -197,14 +144,14 @@ fn refused(program: &'static str, error: ProgramError) -> Error {
     }
 }
 
-fn attach_error(program: &'static str) -> impl Fn(ProgramError) -> Error {
+pub(crate) fn attach_error(program: &'static str) -> impl Fn(ProgramError) -> Error {
     move |source| Error::Attach {
         program,
         source: Box::new(source),
     }
 }
 
-fn map_error(map: &'static str) -> impl Fn(MapError) -> Error {
+pub(crate) fn map_error(map: &'static str) -> impl Fn(MapError) -> Error {
     move |source| Error::Map {
         map,
         source: Box::new(source),

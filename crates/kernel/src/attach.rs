@@ -1,0 +1,117 @@
+//! Where loaded programs go: the option hooks to a cgroup, the others to a device of some
+//! namespace. What is attached stays so until the [`Loaded`] goes.
+
+use crate::{
+    Error, Feature, Lab, Loaded, Namespace,
+    lab::UPLINK,
+    object::{attach_error, classifier, map_error, sockopt},
+};
+use aya::{
+    maps::{Array, MapData},
+    programs::{
+        CgroupAttachMode, LinkOrder, TcAttachType,
+        tc::{self, NlOptions, TcAttachOptions},
+    },
+};
+use dynencap_abi::object;
+use std::os::fd::AsFd;
+
+/// A program that is attached to a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceProgram {
+    /// Encapsulation, at TC egress.
+    Egress,
+    /// Decapsulation, at TC ingress.
+    Ingress,
+    /// The lab's own, behind [`DeviceProgram::Ingress`]: see [`object::LAB_DELIVER`].
+    LabDeliver,
+}
+
+impl DeviceProgram {
+    /// Name, hook, and place in the order of programs where that goes by priority.
+    fn hook(self) -> (&'static str, TcAttachType, u16) {
+        match self {
+            Self::Egress => (object::EGRESS, TcAttachType::Egress, 1),
+            Self::Ingress => (object::INGRESS, TcAttachType::Ingress, 1),
+            Self::LabDeliver => (object::LAB_DELIVER, TcAttachType::Ingress, 2),
+        }
+    }
+}
+
+impl Loaded {
+    /// Attaches the option hooks to a cgroup2 directory: from now on they see the calls of
+    /// every process in it and below it.
+    pub fn attach_cgroup(&mut self, cgroup: impl AsFd) -> Result<(), Error> {
+        for name in [object::SET_OPTION, object::GET_OPTION] {
+            // With links the kernel always lets other programs stay, and refuses the flag.
+            sockopt(&mut self.ebpf, name)?
+                .attach(cgroup.as_fd(), CgroupAttachMode::Single)
+                .map_err(attach_error(name))?;
+        }
+        Ok(())
+    }
+
+    /// Attaches programs to `device` in `namespace`, behind those of others.
+    pub fn attach_device(
+        &mut self,
+        namespace: &Namespace,
+        device: &str,
+        programs: &[DeviceProgram],
+    ) -> Result<(), Error> {
+        let ebpf = &mut self.ebpf;
+        namespace.in_namespace(|| {
+            // Before TCX (Linux 6.6) programs hang on a qdisc, ordered by priority.
+            let tcx = Feature::Tcx.probe().is_ok();
+            if !tcx {
+                tc::qdisc_add_clsact(device)
+                    .map_err(|error| attach_error(object::EGRESS)(error.into()))?;
+            }
+            for program in programs {
+                let (name, direction, priority) = program.hook();
+                let options = if tcx {
+                    TcAttachOptions::TcxOrder(LinkOrder::last())
+                } else {
+                    TcAttachOptions::Netlink(NlOptions {
+                        priority,
+                        ..NlOptions::default()
+                    })
+                };
+                classifier(ebpf, name)?
+                    .attach_with_options(device, direction, options)
+                    .map_err(attach_error(name))?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Lets go of the programs inside the namespace of their device: without TCX they are
+    /// detached by device index over netlink, which means another device in every other
+    /// namespace.
+    pub fn detach_in(self, namespace: &Namespace) -> Result<(), Error> {
+        namespace.in_namespace(move || {
+            drop(self);
+            Ok(())
+        })
+    }
+
+    /// Attaches every program in `lab`: the option hooks to its cgroup, the others to its
+    /// uplink.
+    pub(crate) fn attach(&mut self, lab: &Lab) -> Result<(), Error> {
+        let mut device: Array<&mut MapData, u32> = self.map(object::LAB_DEVICE)?;
+        device
+            .set(0, lab.links().cap[0].index(), 0)
+            .map_err(map_error(object::LAB_DEVICE))?;
+        self.attach_cgroup(lab.open_cgroup()?)?;
+        let programs = [
+            DeviceProgram::Egress,
+            DeviceProgram::Ingress,
+            DeviceProgram::LabDeliver,
+        ];
+        self.attach_device(lab.host(), UPLINK[0], &programs)
+    }
+
+    /// See [`Loaded::detach_in`].
+    pub(crate) fn detach(self, lab: &Lab) -> Result<(), Error> {
+        self.detach_in(lab.host())
+    }
+}
