@@ -18,6 +18,8 @@ const TEST_PACKAGES: &[&str] = &[
     "iperf3",
     "iproute2",
     "nginx-light",
+    "openssh-client",
+    "openssh-server",
     "tcpdump",
     "tshark",
 ];
@@ -40,7 +42,7 @@ const LINKER_VERSION: &str = "0.13.0";
 const LINKER_FEATURES: &str = "llvm-22";
 
 /// Services that a package brings and that nobody asked for, by package.
-const SERVICES: &[(&str, &str)] = &[("nginx-light", "nginx")];
+const SERVICES: &[(&str, &str)] = &[("nginx-light", "nginx"), ("openssh-server", "ssh")];
 
 /// While this file is there, Debian's package scripts start no service.
 const POLICY: &str = "/usr/sbin/policy-rc.d";
