@@ -13,8 +13,20 @@ pub struct PathKey {
     pub destination_port: [u8; 2],
     /// [`crate::Exit::UDP`] or 0.
     pub flags: u8,
-    /// [`crate::Exit::header_len`].
-    pub header_len: u8,
+    /// Always zero.
+    pub reserved: u8,
+}
+
+impl PathKey {
+    /// The key's bytes as the map holds them.
+    #[must_use]
+    pub fn to_bytes(&self) -> [u8; size_of::<Self>()] {
+        let mut bytes = [0; size_of::<Self>()];
+        bytes[..16].copy_from_slice(&self.gateway);
+        bytes[16..18].copy_from_slice(&self.destination_port);
+        bytes[18] = self.flags;
+        bytes
+    }
 }
 
 /// What is known of the path.
@@ -25,8 +37,8 @@ pub struct PathState {
     pub learned: u64,
     /// Path MTU in bytes from the outer IP header on; 0: none learned.
     pub mtu: u32,
-    /// Always zero.
-    pub reserved: u32,
+    /// [`crate::Exit::header_len`] of who chose it last: where quotes have their inner packet.
+    pub header_len: u32,
 }
 
 impl PathState {
