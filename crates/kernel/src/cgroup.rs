@@ -169,7 +169,8 @@ fn evacuate(path: &Path, home: &Path) -> io::Result<()> {
     fs::remove_dir(path)
 }
 
-fn join(path: &Path, pid: u32) -> io::Result<()> {
+/// Moves a process.
+pub(crate) fn join(path: &Path, pid: u32) -> io::Result<()> {
     fs::write(path.join("cgroup.procs"), pid.to_string())
 }
 

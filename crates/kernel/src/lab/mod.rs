@@ -81,6 +81,10 @@ impl Lab {
         self.links
     }
 
+    pub(crate) fn cgroup(&self) -> &Cgroup {
+        &self.cgroup
+    }
+
     /// The lab's cgroup directory.
     pub(crate) fn open_cgroup(&self) -> Result<File, Error> {
         self.cgroup.open()

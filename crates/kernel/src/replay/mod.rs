@@ -10,6 +10,7 @@ mod loss;
 mod packet;
 mod path;
 mod stash;
+mod tenant;
 
 pub use packet::{Gso, Packet, Transport};
 
@@ -64,6 +65,8 @@ pub struct Replay {
     stash: Stash,
     interrupt: Interrupt,
     affinity: Affinity,
+    /// The cgroup below the lab's in which the process is.
+    cgroup: String,
     lab: Lab,
 }
 
@@ -112,6 +115,7 @@ impl Replay {
             stash: Stash::default(),
             interrupt: Interrupt::default(),
             affinity,
+            cgroup: String::new(),
             lab,
         })
     }
