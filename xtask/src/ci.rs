@@ -4,16 +4,15 @@
 //! The order builds little twice: clippy and rustdoc share what they checked, and tests are
 //! built once, with the one profile that they need.
 
+use crate::child::{self, Limits, Show};
 use anyhow::{Context, ensure};
-use child::{Limits, Show};
 use clap::ValueEnum;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-mod child;
 mod fuzz;
-mod suite;
+pub(crate) mod suite;
 
 /// Manifests of all workspaces, the main one first.
 const MANIFESTS: &[&str] = &["Cargo.toml", "crates/bpf/Cargo.toml", "fuzz/Cargo.toml"];

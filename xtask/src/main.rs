@@ -4,7 +4,9 @@
 use clap::{Parser, Subcommand};
 
 mod bpf;
+mod child;
 mod ci;
+mod guest;
 mod record;
 mod setup;
 
@@ -23,6 +25,8 @@ enum Command {
     Bpf(bpf::Args),
     /// Run everything that has to pass before a change is kept
     Ci(ci::Args),
+    /// Run the kernel tests on Debian's kernels in QEMU
+    Guest(guest::Args),
     /// Record the captures of testdata/ from real programs in network namespaces (needs root)
     Record(record::Args),
 }
@@ -32,6 +36,7 @@ fn main() -> anyhow::Result<()> {
         Command::Setup(args) => setup::run(&args),
         Command::Bpf(args) => bpf::run(&args),
         Command::Ci(args) => ci::run(&args),
+        Command::Guest(args) => guest::run(&args),
         Command::Record(args) => record::run(&args),
     }
 }

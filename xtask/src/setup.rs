@@ -1,5 +1,5 @@
-//! `cargo xtask setup`: installs the Debian packages that tests, recording and (with `--bpf`)
-//! the BPF build use. Owns the tables of packages; the BPF linker's build is part of it.
+//! `cargo xtask setup`: installs the Debian packages that tests, recording, (with `--bpf`) the
+//! BPF build and (with `--guest`) tests on other kernels use. Owns the tables of packages; the BPF linker's build is part of it.
 
 use anyhow::{Context, bail};
 use std::{
@@ -34,6 +34,9 @@ const BPF_PACKAGES: &[&str] = &[
     "libzstd-dev",
 ];
 
+/// What boots other kernels.
+const GUEST_PACKAGES: &[&str] = &["busybox-static", "kmod", "qemu-system-x86", "xz-utils"];
+
 /// Where Debian's LLVM lies.
 pub(crate) const LLVM_PREFIX: &str = "/usr/lib/llvm-22";
 /// The linker; its LLVM must not be older than the compiler's.
@@ -53,6 +56,9 @@ pub(crate) struct Args {
     /// Install the BPF compiler and linker as well
     #[arg(long)]
     bpf: bool,
+    /// Install what boots other kernels as well
+    #[arg(long)]
+    guest: bool,
 }
 
 /// Runs the command.
@@ -61,7 +67,15 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     if args.bpf {
         install_bpf()?;
     }
+    if args.guest {
+        install_guest()?;
+    }
     Ok(())
+}
+
+/// Installs what `cargo xtask guest` runs, where it is missing.
+pub(crate) fn install_guest() -> anyhow::Result<()> {
+    install(GUEST_PACKAGES)
 }
 
 /// Installs compiler and linker of the BPF programs, where they are missing.

@@ -1,7 +1,7 @@
 //! The fuzz targets: built with the coverage that libFuzzer wants, by the stable compiler, and
 //! each run for a while. What they hold true stands in fuzz/.
 
-use super::child::{self, Limits, Show};
+use crate::child::{self, Limits, Show};
 use anyhow::{Context, ensure};
 use std::path::Path;
 use std::process::Command;

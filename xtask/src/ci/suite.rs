@@ -5,25 +5,25 @@ use std::path::{Path, PathBuf};
 
 /// What one tier did.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Tally {
-    pub(super) passed: u64,
-    pub(super) failed: u64,
-    pub(super) ignored: u64,
+pub(crate) struct Tally {
+    pub(crate) passed: u64,
+    pub(crate) failed: u64,
+    pub(crate) ignored: u64,
 }
 
 /// Reads the output of one `cargo test`.
-pub(super) struct Reading {
+pub(crate) struct Reading {
     root: PathBuf,
     tier: String,
     /// By tier: the crate, or `documentation` for its examples.
-    pub(super) tiers: BTreeMap<String, Tally>,
+    pub(crate) tiers: BTreeMap<String, Tally>,
     /// What tests said that they skipped, in their words.
-    pub(super) skipped: Vec<String>,
+    pub(crate) skipped: Vec<String>,
 }
 
 impl Reading {
     /// Of the workspace at `root`.
-    pub(super) fn new(root: &Path) -> Self {
+    pub(crate) fn new(root: &Path) -> Self {
         Self {
             root: root.to_owned(),
             tier: String::new(),
@@ -33,7 +33,7 @@ impl Reading {
     }
 
     /// Takes in one line.
-    pub(super) fn line(&mut self, line: &str) {
+    pub(crate) fn line(&mut self, line: &str) {
         let line = line.trim();
         if let Some(rest) = line.strip_prefix("Running ") {
             self.tier = self.tier_of(rest);
@@ -51,7 +51,7 @@ impl Reading {
     }
 
     /// How many tests of a tier passed.
-    pub(super) fn passed(&self, tier: &str) -> u64 {
+    pub(crate) fn passed(&self, tier: &str) -> u64 {
         self.tiers.get(tier).map_or(0, |tally| tally.passed)
     }
 

@@ -1,5 +1,5 @@
-//! The programs that CI runs: each in a process group of its own, its output line by line, and
-//! ended as a whole when CI is interrupted or runs out of time.
+//! The programs that CI and the guests run: each in a process group of its own, its output line
+//! by line, and ended as a whole when this program is interrupted or out of time.
 
 use anyhow::{Context, bail, ensure};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -22,7 +22,7 @@ const TAIL: usize = 80;
 
 /// Whose output is shown.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Show {
+pub(crate) enum Show {
     /// All of it, as it comes.
     Live,
     /// Its last lines, if it fails.
@@ -30,14 +30,14 @@ pub(super) enum Show {
 }
 
 /// Why everything has to end early.
-pub(super) struct Limits {
+pub(crate) struct Limits {
     interrupted: Arc<AtomicBool>,
     deadline: Option<Instant>,
 }
 
 impl Limits {
-    /// From now on an interruption ends the program that runs, and CI with it.
-    pub(super) fn new(time: Option<Duration>) -> anyhow::Result<Self> {
+    /// From now on an interruption ends the program that runs, and this one with it.
+    pub(crate) fn new(time: Option<Duration>) -> anyhow::Result<Self> {
         let interrupted = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM, SIGHUP] {
             signal_hook::flag::register(signal, Arc::clone(&interrupted))?;
@@ -48,8 +48,16 @@ impl Limits {
         })
     }
 
+    /// The same interruption, and `time` from now on.
+    pub(crate) fn within(&self, time: Duration) -> Self {
+        Self {
+            interrupted: Arc::clone(&self.interrupted),
+            deadline: Some(Instant::now() + time),
+        }
+    }
+
     /// Fails when everything has to end.
-    pub(super) fn check(&self) -> anyhow::Result<()> {
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
         self.reached().map_or(Ok(()), |why| bail!("{why}"))
     }
 
@@ -58,12 +66,12 @@ impl Limits {
             return Some("interrupted");
         }
         let late = self.deadline.is_some_and(|end| Instant::now() > end);
-        late.then_some("CI's time is over")
+        late.then_some("its time is over")
     }
 }
 
 /// Runs a program to its end and hands on each line of its output; fails if it fails.
-pub(super) fn run(
+pub(crate) fn run(
     command: &mut Command,
     show: Show,
     limits: &Limits,
@@ -105,7 +113,7 @@ pub(super) fn run(
 }
 
 /// The first line that a program prints; `None` where it is not there or fails.
-pub(super) fn answer(command: &mut Command) -> Option<String> {
+pub(crate) fn answer(command: &mut Command) -> Option<String> {
     let output = command.stdin(Stdio::null()).output().ok()?;
     let text = String::from_utf8_lossy(&output.stdout);
     output
@@ -251,12 +259,12 @@ mod tests {
         let limits = Limits::new(Some(Duration::from_millis(200))).unwrap();
         let started = Instant::now();
         let error = run(&mut sh("sleep 600"), Show::Failure, &limits, |_| {}).unwrap_err();
-        assert_eq!(error.to_string(), "CI's time is over");
+        assert_eq!(error.to_string(), "its time is over");
         assert!(started.elapsed() < Duration::from_secs(10));
     }
 
     #[test]
-    fn a_daemon_that_keeps_the_output_open_does_not_keep_ci() {
+    fn a_daemon_that_keeps_the_output_open_does_not_keep_us() {
         let started = Instant::now();
         let mut pid = String::new();
         run(
