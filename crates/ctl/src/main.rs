@@ -1,0 +1,3 @@
+//! `dynencap`: what an operator types.
+
+fn main() {}
