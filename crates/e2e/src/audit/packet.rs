@@ -1,0 +1,161 @@
+//! Reading frames, as little as the auditor needs, and on its own: neither with the model's
+//! parser nor with the programs'.
+
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
+
+/// Ethernet type of ARP.
+pub(super) const ARP: u16 = 0x0806;
+const IPV4: u16 = 0x0800;
+const IPV6: u16 = 0x86dd;
+
+const ICMPV6: u8 = 58;
+const HOP_BY_HOP: u8 = 0;
+
+/// What a packet is, in the words of a connection's life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Segment {
+    /// SYN alone.
+    Syn,
+    /// SYN and ACK.
+    SynAck,
+    /// RST, with or without ACK.
+    Rst,
+    /// FIN, with or without payload.
+    Fin,
+    /// Neither flags nor payload: an acknowledgement, a keepalive, a window probe.
+    Ack,
+    /// With payload.
+    Data,
+    /// A UDP datagram.
+    Datagram,
+    /// ICMP of either version.
+    Icmp,
+    /// Anything else.
+    Other,
+}
+
+/// A frame.
+pub(super) struct Ethernet<'a> {
+    pub(super) ethertype: u16,
+    pub(super) payload: &'a [u8],
+}
+
+impl<'a> Ethernet<'a> {
+    pub(super) fn parse(bytes: &'a [u8]) -> Option<Self> {
+        let (header, payload) = bytes.split_at_checked(14)?;
+        Some(Self {
+            ethertype: u16::from_be_bytes([header[12], header[13]]),
+            payload,
+        })
+    }
+}
+
+/// An IP packet whose lengths are right.
+pub(super) struct Ip<'a> {
+    pub(super) source: IpAddr,
+    pub(super) destination: IpAddr,
+    /// Next header or protocol.
+    pub(super) protocol: u8,
+    pub(super) payload: &'a [u8],
+}
+
+impl<'a> Ip<'a> {
+    pub(super) fn parse(ethertype: u16, bytes: &'a [u8]) -> Option<Self> {
+        let word = |at: usize| usize::from(u16::from_be_bytes([bytes[at], bytes[at + 1]]));
+        match (ethertype, bytes.first()? >> 4) {
+            (IPV6, 6) => {
+                let (header, payload) = bytes.split_at_checked(40)?;
+                let address = |at: usize| {
+                    let octets: [u8; 16] = header[at..at + 16].try_into().ok()?;
+                    Some(IpAddr::from(Ipv6Addr::from(octets)))
+                };
+                (word(4) == payload.len()).then_some(Self {
+                    source: address(8)?,
+                    destination: address(24)?,
+                    protocol: header[6],
+                    payload,
+                })
+            }
+            (IPV4, 4) => {
+                let length = usize::from(bytes[0] & 15) * 4;
+                let (header, payload) = bytes.split_at_checked(length)?;
+                let address = |at: usize| {
+                    let octets: [u8; 4] = header.get(at..at + 4)?.try_into().ok()?;
+                    Some(IpAddr::from(Ipv4Addr::from(octets)))
+                };
+                let destination = address(16)?;
+                (word(2) == bytes.len()).then_some(Self {
+                    source: address(12)?,
+                    destination,
+                    protocol: header[9],
+                    payload,
+                })
+            }
+            _ => None,
+        }
+    }
+
+    /// Neighbour discovery and multicast listener discovery: what the link itself needs.
+    pub(super) fn is_link_local_signalling(&self) -> bool {
+        let icmp = match self.protocol {
+            ICMPV6 => Some(self.payload),
+            // Listener reports carry a router alert in 8 bytes of hop-by-hop options.
+            HOP_BY_HOP if self.payload.first() == Some(&ICMPV6) => self.payload.get(8..),
+            _ => None,
+        };
+        let kind = icmp.and_then(|icmp| icmp.first());
+        self.destination.is_ipv6() && kind.is_some_and(|kind| matches!(kind, 130..=137 | 143))
+    }
+
+    pub(super) fn segment(&self) -> Segment {
+        match self.protocol {
+            6 => tcp(self.payload),
+            17 => Segment::Datagram,
+            1 | ICMPV6 => Segment::Icmp,
+            _ => Segment::Other,
+        }
+    }
+
+    pub(super) fn source_port(&self) -> u16 {
+        match self.payload {
+            [high, low, ..] if matches!(self.protocol, 6 | 17) => u16::from_be_bytes([*high, *low]),
+            _ => 0,
+        }
+    }
+}
+
+impl fmt::Display for Ip<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            source,
+            destination,
+            protocol,
+            ..
+        } = self;
+        write!(f, "{source} > {destination}, protocol {protocol}")
+    }
+}
+
+fn tcp(segment: &[u8]) -> Segment {
+    const FIN: u8 = 1;
+    const SYN: u8 = 2;
+    const RST: u8 = 4;
+    const ACK: u8 = 16;
+    let Some(header) = segment.get(..20) else {
+        return Segment::Other;
+    };
+    let payload = segment
+        .len()
+        .saturating_sub(usize::from(header[12] >> 4) * 4);
+    match header[13] {
+        flags if flags & RST != 0 => Segment::Rst,
+        flags if flags & (SYN | ACK) == SYN | ACK => Segment::SynAck,
+        flags if flags & SYN != 0 => Segment::Syn,
+        flags if flags & FIN != 0 => Segment::Fin,
+        _ if payload == 0 => Segment::Ack,
+        _ => Segment::Data,
+    }
+}

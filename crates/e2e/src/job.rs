@@ -1,0 +1,15 @@
+//! What agents do: servers and clients of our own, whose payload is hashed at both ends.
+
+pub mod bulk;
+pub mod datagram;
+pub mod server;
+
+use crate::agent::Job;
+
+/// Every job of this crate.
+pub const ALL: &[Job] = &[
+    (server::NAME, server::run),
+    (bulk::NAME, bulk::run),
+    (bulk::MANY, bulk::run_many),
+    (datagram::NAME, datagram::run),
+];

@@ -1,0 +1,31 @@
+//! What the end-to-end tests stand on: a network of four hosts in namespaces, unprivileged
+//! programs in cgroups, a capture of all that leaves the client, and an auditor of it.
+//!
+//! What is claimed of the programs is left to `tests/e2e`; how they are loaded and attached,
+//! to `dynencap-kernel`. Support for tests alone: a failure is a panic that says what failed.
+
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "the whole crate serves tests, whose failures are panics"
+)]
+
+pub mod agent;
+pub mod audit;
+pub mod capture;
+pub mod exit;
+pub mod job;
+pub mod limit;
+pub mod payload;
+pub mod process;
+pub mod reference;
+pub mod socket;
+pub mod topology;
+
+pub use audit::{Audit, Rules, Segment};
+pub use exit::{Exit, Shape};
+pub use limit::limit;
+pub use process::{Place, Program};
+pub use topology::Topology;

@@ -1,0 +1,25 @@
+//! How long to wait: the one function through which every time limit goes, so that a machine
+//! that is slow throughout (an emulated one) needs one setting.
+
+use std::{env, sync::OnceLock, time::Duration};
+
+/// `time`, as many times as `DYNENCAP_SLOW` says (a number from 1 on; without it, once).
+#[must_use]
+pub fn limit(time: Duration) -> Duration {
+    static FACTOR: OnceLock<u32> = OnceLock::new();
+    let factor = *FACTOR.get_or_init(|| match env::var("DYNENCAP_SLOW") {
+        Ok(text) => text
+            .parse()
+            .ok()
+            .filter(|&factor| factor > 0)
+            .expect("DYNENCAP_SLOW: a number from 1 on"),
+        Err(_) => 1,
+    });
+    time * factor
+}
+
+/// The same in seconds.
+#[must_use]
+pub fn seconds(seconds: u64) -> Duration {
+    limit(Duration::from_secs(seconds))
+}

@@ -1,0 +1,52 @@
+//! Real sockets and real programs through the real kernel, as nobody in a cgroup, judged by a
+//! capture of all that left the client. Needs root; without it every test is reported as
+//! ignored, with the reason. With `kernel` in `DYNENCAP_REQUIRE` that is a failure, and with
+//! `programs` the lack of a program is.
+//!
+//! One binary, which the guests run as well: `DYNENCAP_SLOW` stretches every time limit,
+//! `DYNENCAP_EVIDENCE` says where captures are kept.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests are tests: clippy exempts only the functions marked as such"
+)]
+
+mod bulk;
+mod option;
+mod plant;
+mod require;
+
+use dynencap_e2e::{agent, job};
+use libtest_mimic::{Arguments, Completion, Trial};
+use require::Need;
+use std::process::ExitCode;
+
+/// A test: name, what it needs beside the kernel engine, and what it does.
+type Test = (&'static str, &'static [Need], fn());
+
+fn main() -> ExitCode {
+    let jobs: Vec<agent::Job> = [job::ALL, option::JOBS].concat();
+    if agent::ran(&jobs) {
+        return ExitCode::SUCCESS;
+    }
+    let mut arguments = Arguments::from_args();
+    // One topology at a time: a process has one cgroup of ours.
+    arguments.test_threads = Some(1);
+    let tests = [plant::TESTS, option::TESTS, bulk::TESTS].concat();
+    let trials = tests.into_iter().map(|(name, needs, run)| {
+        Trial::ignorable_test(name, move || match require::missing(needs) {
+            Some(missing) if require::is_required(&missing) => {
+                Err(format!("may not be skipped: {}", missing.reason).into())
+            }
+            Some(missing) => Ok(Completion::ignored_with(missing.reason)),
+            None => {
+                run();
+                Ok(Completion::Completed)
+            }
+        })
+    });
+    let conclusion = libtest_mimic::run(&arguments, trials.collect());
+    conclusion.exit_code()
+}
