@@ -1,15 +1,15 @@
 //! One call of `setsockopt` or `getsockopt` as the cgroup hook sees it, its three ways out, and
 //! the checks that both options hooks make first.
 
-use crate::{map, storage::Socket};
+use crate::{map, socket::Socket};
 use aya_ebpf::{
     bindings::bpf_sockopt, helpers::generated::bpf_set_retval, programs::SockoptContext,
 };
 use dynencap_abi::{
     Config,
     option::{
-        AF_INET, AF_INET6, AF_PACKET, EAFNOSUPPORT, ENCAP_GW, ENCAP_UDP, ENOPROTOOPT, EOPNOTSUPP,
-        IPPROTO_MPTCP, SOCK_RAW, SOL_DYNENCAP,
+        AF_INET, AF_INET6, AF_PACKET, EAFNOSUPPORT, ENCAP_GW, ENCAP_INFO, ENCAP_UDP, ENOPROTOOPT,
+        EOPNOTSUPP, EPERM, IPPROTO_MPTCP, SOCK_RAW, SOL_DYNENCAP,
     },
 };
 
@@ -21,11 +21,28 @@ const LONGEST_VALUE: i32 = 4096;
 pub(crate) enum Name {
     Gateway,
     Udp,
+    /// Can only be read.
+    Info,
 }
 
-/// An errno, positive, with which the call is refused.
+/// Why a call is refused.
 #[derive(Clone, Copy)]
-pub(crate) struct Refusal(pub(crate) i32);
+pub(crate) enum Refusal {
+    /// By policy.
+    Denied,
+    /// With this errno, a positive number, for anything else.
+    Errno(i32),
+}
+
+impl Refusal {
+    #[inline(always)]
+    fn errno(self) -> i32 {
+        match self {
+            Self::Denied => EPERM,
+            Self::Errno(errno) => errno,
+        }
+    }
+}
 
 pub(crate) struct Call {
     context: *mut bpf_sockopt,
@@ -52,30 +69,36 @@ impl Call {
         unsafe { (*self.context).optlen }
     }
 
-    /// Checks 1 to 3 of docs/datapath.md §1, in their order.
+    /// Check 1 of docs/datapath.md §1, for calls that read.
     #[inline(always)]
-    pub(crate) fn admit(&self) -> Result<(Name, Socket), Refusal> {
+    pub(crate) fn name(&self) -> Result<Name, Refusal> {
         // SAFETY: as in `is_ours`.
-        let name = match unsafe { (*self.context).optname } {
-            ENCAP_GW => Name::Gateway,
-            ENCAP_UDP => Name::Udp,
-            _ => return Err(Refusal(ENOPROTOOPT)),
-        };
+        match unsafe { (*self.context).optname } {
+            ENCAP_GW => Ok(Name::Gateway),
+            ENCAP_UDP => Ok(Name::Udp),
+            ENCAP_INFO => Ok(Name::Info),
+            _ => Err(Refusal::Errno(ENOPROTOOPT)),
+        }
+    }
+
+    /// Checks 2 and 3.
+    #[inline(always)]
+    pub(crate) fn socket(&self) -> Result<Socket, Refusal> {
         // SAFETY: as in `is_ours`.
         let Some(socket) = Socket::new(unsafe { (*self.context).__bindgen_anon_1.sk }) else {
-            return Err(Refusal(EAFNOSUPPORT));
+            return Err(Refusal::Errno(EAFNOSUPPORT));
         };
-        let lab = map::config().is_some_and(|c| c.flags & Config::ALLOW_PACKET_SOCKETS != 0);
+        let lab = map::config().is_some_and(|config| config.has(Config::ALLOW_PACKET_SOCKETS));
         match socket.family() {
             AF_PACKET if lab => {}
             AF_INET | AF_INET6 => {
                 if socket.kind() == SOCK_RAW && !lab || socket.protocol() == IPPROTO_MPTCP {
-                    return Err(Refusal(EOPNOTSUPP));
+                    return Err(Refusal::Errno(EOPNOTSUPP));
                 }
             }
-            _ => return Err(Refusal(EAFNOSUPPORT)),
+            _ => return Err(Refusal::Errno(EAFNOSUPPORT)),
         }
-        Ok((name, socket))
+        Ok(socket)
     }
 
     /// Reads part of the value. `optval_end` is the buffer's end, which lies beyond the value
@@ -150,7 +173,7 @@ impl Call {
     #[inline(always)]
     pub(crate) fn refuse(&self, refusal: Refusal) -> i32 {
         // SAFETY: takes any errno. Returning 0 alone would mean EPERM.
-        unsafe { bpf_set_retval(-refusal.0) };
+        unsafe { bpf_set_retval(-refusal.errno()) };
         0
     }
 }

@@ -1,10 +1,17 @@
-//! `cgroup/getsockopt`: reads back what was set (docs/datapath.md §1).
+//! `cgroup/getsockopt`: reads back what was set, and what became of the socket's packets
+//! (docs/datapath.md §1).
 
 use crate::{
     call::{Call, Name, Refusal},
-    storage::Exit,
+    exit::Exit,
+    map, path,
+    storage::Storage,
 };
-use dynencap_abi::option::{EINVAL, GATEWAY_LEN, PORTS_LEN};
+use core::mem::{offset_of, size_of};
+use dynencap_abi::{
+    Info,
+    option::{EINVAL, GATEWAY_LEN, GATEWAY4_LEN, PORTS_LEN},
+};
 
 #[inline(always)]
 pub(crate) fn run(call: &Call) -> i32 {
@@ -20,22 +27,37 @@ pub(crate) fn run(call: &Call) -> i32 {
 /// The answer's length.
 #[inline(always)]
 fn read(call: &Call) -> Result<u32, Refusal> {
-    let (name, socket) = call.admit()?;
-    let exit = Exit::of(socket.storage());
+    let name = call.name()?;
+    let storage = call.socket()?.storage();
+    let exit = match storage {
+        Some(storage) => storage.current(),
+        None => Exit::NONE,
+    };
     let length = match name {
+        Name::Gateway if exit.is_ipv4() => GATEWAY4_LEN as u32,
         Name::Gateway => GATEWAY_LEN as u32,
         Name::Udp => PORTS_LEN as u32 + exit.header_len(),
+        Name::Info => size_of::<Info>() as u32,
     };
     if call.length() < length as i32 {
-        return Err(Refusal(EINVAL));
+        return Err(Refusal::Errno(EINVAL));
     }
     let written = match name {
-        Name::Gateway => call
-            .set_value(0, exit.gateway[0])
-            .and_then(|()| call.set_value(8, exit.gateway[1])),
+        Name::Gateway => write_gateway(call, &exit),
         Name::Udp => write_udp(call, &exit),
+        Name::Info => write_info(call, storage, &exit),
     };
-    written.map(|()| length).ok_or(Refusal(EINVAL))
+    written.map(|()| length).ok_or(Refusal::Errno(EINVAL))
+}
+
+#[inline(always)]
+fn write_gateway(call: &Call, exit: &Exit) -> Option<()> {
+    let [high, low] = exit.gateway;
+    if exit.is_ipv4() {
+        return call.set_value(0, ((u64::from_le(low) >> 32) as u32).to_le());
+    }
+    call.set_value(0, high)?;
+    call.set_value(8, low)
 }
 
 #[inline(always)]
@@ -51,4 +73,30 @@ fn write_udp(call: &Call, exit: &Exit) -> Option<()> {
         }
     }
     Some(())
+}
+
+#[inline(always)]
+fn write_info(call: &Call, storage: Option<Storage>, exit: &Exit) -> Option<()> {
+    let (encapsulated, dropped, last_drop) = match storage {
+        Some(storage) => (
+            storage.encapsulated(),
+            storage.dropped(),
+            storage.last_drop(),
+        ),
+        None => (0, 0, 0),
+    };
+    let (overhead, mtu) = if exit.has_gateway() {
+        let uplink = map::config()?.uplink_mtu;
+        let path = path::fresh_mtu(exit).unwrap_or(uplink);
+        let overhead = exit.overhead();
+        (overhead, uplink.min(path).saturating_sub(overhead))
+    } else {
+        (0, 0)
+    };
+    call.set_value(offset_of!(Info, encapsulated), encapsulated)?;
+    call.set_value(offset_of!(Info, dropped), dropped)?;
+    call.set_value(offset_of!(Info, last_drop), last_drop)?;
+    call.set_value(offset_of!(Info, overhead), overhead)?;
+    call.set_value(offset_of!(Info, mtu), mtu)?;
+    call.set_value(offset_of!(Info, reserved), 0_u32)
 }

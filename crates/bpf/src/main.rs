@@ -1,33 +1,49 @@
 //! The BPF programs: entry points, and the licence by which the kernel lends GPL-only helpers.
 //!
-//! One module per hook (`set_option`, `get_option`, `egress`, `ingress`, `lab_deliver`), and
-//! what they share: `frame`, `call` and `storage` hold all unsafe code; `map` the maps. The
-//! behaviour is that of docs/datapath.md; layouts and constants come from `dynencap-abi`.
+//! One module per hook (`set_option`, `get_option`, `create`, `track`, `egress`, `ingress`,
+//! `lab_deliver`), and what they share. Unsafe code stands where a context, a map's value or a
+//! packet is touched, behind types that the rest can use safely; `map` has the maps. The behaviour is that of docs/datapath.md; layouts and constants come from `dynencap-abi`.
 //!
 //! On the host (`cargo test`) only the pure part, the flow hash, is exercised.
 
 #![cfg_attr(not(test), no_std, no_main)]
 #![cfg_attr(test, allow(dead_code, unused_imports))]
+#![cfg_attr(target_arch = "bpf", feature(core_intrinsics))]
+#![cfg_attr(
+    target_arch = "bpf",
+    allow(internal_features, reason = "atomic additions")
+)]
 
 mod call;
+mod closing;
+mod create;
 mod egress;
+mod exit;
 mod flow;
 mod frame;
 mod get_option;
 mod ingress;
 mod lab_deliver;
 mod map;
+mod mark;
 mod outer;
+mod path;
+mod policy;
 mod set_option;
+mod socket;
 mod storage;
+mod track;
 mod transport;
 
 #[cfg(not(test))]
 mod entry {
-    use crate::{call::Call, egress, frame::Frame, get_option, ingress, lab_deliver, set_option};
+    use crate::{
+        call::Call, create, egress, frame::Frame, get_option, ingress, lab_deliver, set_option,
+        track,
+    };
     use aya_ebpf::{
-        macros::{cgroup_sockopt, classifier},
-        programs::{SockoptContext, TcContext},
+        macros::{cgroup_sock, cgroup_sockopt, classifier, sock_ops},
+        programs::{SockContext, SockOpsContext, SockoptContext, TcContext},
     };
 
     #[cgroup_sockopt(setsockopt)]
@@ -38,6 +54,16 @@ mod entry {
     #[cgroup_sockopt(getsockopt)]
     pub(crate) fn get_option(ctx: SockoptContext) -> i32 {
         get_option::run(&Call::new(&ctx))
+    }
+
+    #[cgroup_sock(sock_create)]
+    pub(crate) fn socket_create(ctx: SockContext) -> i32 {
+        create::run(&create::NewSocket::new(&ctx))
+    }
+
+    #[sock_ops]
+    pub(crate) fn track(ctx: SockOpsContext) -> u32 {
+        track::run(&track::Connection::new(&ctx))
     }
 
     #[classifier]

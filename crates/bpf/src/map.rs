@@ -1,12 +1,22 @@
-//! The maps, under the names of `abi::object`, and the counting of reasons.
+//! The maps, under the names of `abi::object`, and the counting of reasons and events. Keys and
+//! values of policies, paths and closing connections belong to the modules that look there.
 
-use crate::storage::SocketStorage;
+use crate::{
+    closing::FlowKey,
+    exit::Exit,
+    path::PathKey,
+    policy::{Policy, PolicyExitKey},
+    storage::{SocketStorage, add_one},
+};
 use aya_ebpf::{
-    btf_maps::{Array, HashMap, PerCpuArray},
+    btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray},
     macros::btf_map,
 };
 use core::mem::{offset_of, size_of};
-use dynencap_abi::{Reason, TunnelSpec, object::MAX_TUNNELS};
+use dynencap_abi::{
+    Event, PathState, Reason, TunnelSpec,
+    object::{MAX_CLOSING, MAX_PATHS, MAX_POLICIES, MAX_POLICY_EXITS, MAX_TUNNELS},
+};
 
 #[btf_map]
 pub(crate) static SOCKETS: SocketStorage = SocketStorage::new();
@@ -17,12 +27,26 @@ static COUNTERS: PerCpuArray<u64, { Reason::COUNT }> = PerCpuArray::new();
 #[btf_map]
 static TUNNELS: HashMap<TunnelKey, TunnelSpec, { MAX_TUNNELS as usize }> = HashMap::new();
 #[btf_map]
+static EVENTS: PerCpuArray<u64, { Event::COUNT }> = PerCpuArray::new();
+#[btf_map]
+pub(crate) static POLICIES: HashMap<u64, Policy, { MAX_POLICIES as usize }> = HashMap::new();
+#[btf_map]
+pub(crate) static POLICY_EXITS: LpmTrie<PolicyExitKey, u32, { MAX_POLICY_EXITS as usize }> =
+    LpmTrie::new();
+#[btf_map]
+pub(crate) static CLOSING: LruHashMap<FlowKey, Exit, { MAX_CLOSING as usize }> = LruHashMap::new();
+#[btf_map]
+pub(crate) static PATHS: LruHashMap<PathKey, PathState, { MAX_PATHS as usize }> = LruHashMap::new();
+#[btf_map]
+pub(crate) static PATHS_LEARNED: Array<u32, 1> = Array::new();
+#[btf_map]
 static LAB_DEVICE: Array<u32, 1> = Array::new();
 
 /// `abi::Config` with the address as words.
 #[repr(C)]
 pub(crate) struct Config {
     source: [u32; 4],
+    /// Outer source for IPv6 packets in IPv4, as on the wire; 0: none.
     pub(crate) source4: u32,
     pub(crate) uplink_mtu: u32,
     pub(crate) flags: u32,
@@ -46,13 +70,26 @@ const _: () = {
     assert!(size_of::<Config>() == size_of::<abi::Config>());
     assert!(offset_of!(Config, uplink_mtu) == offset_of!(abi::Config, uplink_mtu));
     assert!(offset_of!(Config, flags) == offset_of!(abi::Config, flags));
+    assert!(offset_of!(Config, source4) == offset_of!(abi::Config, source4));
+    assert!(
+        offset_of!(Config, policy_generation) == offset_of!(abi::Config, policy_generation)
+            && offset_of!(Config, hop_limit) == offset_of!(abi::Config, hop_limit)
+            && offset_of!(Config, segmenter) == offset_of!(abi::Config, segmenter)
+            && offset_of!(Config, uplink) == offset_of!(abi::Config, uplink)
+    );
     assert!(size_of::<TunnelKey>() == size_of::<abi::TunnelKey>());
     assert!(offset_of!(TunnelKey, protocol_port) == offset_of!(abi::TunnelKey, protocol));
     assert!(offset_of!(abi::TunnelKey, port) == offset_of!(TunnelKey, protocol_port) + 2);
 };
 
 impl Config {
-    /// Outer source for IPv4 packets; all zero: none.
+    /// One of `abi::Config`'s flags.
+    #[inline(always)]
+    pub(crate) fn has(&self, flag: u32) -> bool {
+        self.flags & flag != 0
+    }
+
+    /// Outer source for IPv4 packets in IPv6; all zero: none.
     #[inline(always)]
     pub(crate) fn source(&self) -> [u64; 2] {
         let [a, b, c, d] = self.source.map(|word| u64::from(u32::from_le(word)));
@@ -100,5 +137,14 @@ pub(crate) fn count(reason: Reason) {
         // and with relaxed order LLVM makes a non-fetching add of it even where the result is
         // used.
         unsafe { *counter = (*counter).wrapping_add(1) }
+    }
+}
+
+/// Adds one to the event's counter. Atomic: a program of the control path can be interrupted by
+/// one of TC on the same CPU.
+#[inline(always)]
+pub(crate) fn count_event(event: Event) {
+    if let Some(counter) = EVENTS.get_ptr_mut(event as u32) {
+        add_one(counter);
     }
 }

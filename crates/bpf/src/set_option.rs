@@ -2,14 +2,18 @@
 
 use crate::{
     call::{Call, Name, Refusal},
-    storage::{Exit, Socket},
+    exit::{Exit, Gateway},
+    flow::mapped,
+    map, path,
+    policy::InForce,
+    socket::Socket,
 };
 use dynencap_abi::{
-    MAX_HEADER_LEN,
-    option::{EAFNOSUPPORT, EINVAL, ENOMEM, GATEWAY_LEN, PORTS_LEN},
+    Event, MAX_HEADER_LEN,
+    option::{EINVAL, ENOMEM, ENOPROTOOPT, GATEWAY_LEN, GATEWAY4_LEN, PORTS_LEN},
 };
 
-const IPV4_LEN: i32 = 4;
+const MALFORMED: Refusal = Refusal::Errno(EINVAL);
 
 #[inline(always)]
 pub(crate) fn run(call: &Call) -> i32 {
@@ -17,58 +21,112 @@ pub(crate) fn run(call: &Call) -> i32 {
         return call.pass();
     }
     match set(call) {
-        Ok(()) => call.consume(),
-        Err(refusal) => call.refuse(refusal),
+        Ok(()) => {
+            map::count_event(Event::OptionSet);
+            call.consume()
+        }
+        Err(refusal) => {
+            map::count_event(match refusal {
+                Refusal::Denied => Event::OptionDenied,
+                Refusal::Errno(_) => Event::OptionRefused,
+            });
+            call.refuse(refusal)
+        }
+    }
+}
+
+/// Checks 1 to 5, in this order.
+#[inline(always)]
+fn set(call: &Call) -> Result<(), Refusal> {
+    match call.name()? {
+        Name::Gateway => set_gateway(call, call.socket()?),
+        Name::Udp => set_udp(call, call.socket()?),
+        Name::Info => Err(Refusal::Errno(ENOPROTOOPT)),
     }
 }
 
 #[inline(always)]
-fn set(call: &Call) -> Result<(), Refusal> {
-    let (name, socket) = call.admit()?;
-    match name {
-        Name::Gateway => {
-            let gateway = gateway(call)?;
-            store(socket, gateway.is_none(), |exit| {
-                exit.set_gateway(gateway);
-                Ok(())
-            })
-        }
-        Name::Udp if call.length() == 0 => store(socket, true, |exit| {
+fn set_gateway(call: &Call, socket: Socket) -> Result<(), Refusal> {
+    let gateway = gateway(call)?;
+    let policy = InForce::of_task();
+    let allowed = match gateway {
+        Some(gateway) => policy.allows_gateway(gateway.address),
+        None => policy.allows_clearing(),
+    };
+    if !allowed {
+        return Err(Refusal::Denied);
+    }
+    store(socket, gateway.is_none(), |exit| {
+        exit.set_gateway(gateway);
+        exit.source = match gateway {
+            Some(_) => policy.source(exit),
+            None => [0; 2],
+        };
+        Ok(())
+    })
+}
+
+#[inline(always)]
+fn set_udp(call: &Call, socket: Socket) -> Result<(), Refusal> {
+    if call.length() == 0 {
+        return store(socket, true, |exit| {
             exit.clear_udp();
             Ok(())
-        }),
-        Name::Udp => {
-            let (ports, header_len) = udp(call)?;
-            store(socket, false, |exit| {
-                exit.set_udp(ports[0], ports[1], header_len);
-                exit.header = header(call, header_len)?;
-                Ok(())
-            })
-        }
+        });
     }
+    let (ports, header_len) = udp(call)?;
+    if !InForce::of_task().allows_udp(ports[1], header_len) {
+        return Err(Refusal::Denied);
+    }
+    store(socket, false, |exit| {
+        exit.set_udp(ports[0], ports[1], header_len);
+        exit.header = header(call, header_len)?;
+        Ok(())
+    })
 }
 
 /// Check 4 for `ENCAP_GW`: `None` clears.
 #[inline(always)]
-fn gateway(call: &Call) -> Result<Option<[u64; 2]>, Refusal> {
-    const GATEWAY: i32 = GATEWAY_LEN as i32;
+fn gateway(call: &Call) -> Result<Option<Gateway>, Refusal> {
+    const IPV6: i32 = GATEWAY_LEN as i32;
+    const IPV4: i32 = GATEWAY4_LEN as i32;
     match call.length() {
-        0 => return Ok(None),
-        IPV4_LEN => return Err(Refusal(EAFNOSUPPORT)),
-        GATEWAY => {}
-        _ => return Err(Refusal(EINVAL)),
+        0 => Ok(None),
+        IPV4 => ipv4_gateway(call).map(Some),
+        IPV6 => ipv6_gateway(call).map(Some),
+        _ => Err(MALFORMED),
     }
-    let first: u64 = call.value(0).ok_or(Refusal(EINVAL))?;
-    let second: u64 = call.value(8).ok_or(Refusal(EINVAL))?;
+}
+
+#[inline(always)]
+fn ipv4_gateway(call: &Call) -> Result<Gateway, Refusal> {
+    let address: u32 = call.value(0).ok_or(MALFORMED)?;
+    let multicast = u32::from_be(address) >> 28 == 0xe;
+    if address == 0 || address == u32::MAX || multicast {
+        return Err(MALFORMED);
+    }
+    Ok(Gateway {
+        address: mapped(address),
+        is_ipv4: true,
+    })
+}
+
+#[inline(always)]
+fn ipv6_gateway(call: &Call) -> Result<Gateway, Refusal> {
+    let first: u64 = call.value(0).ok_or(MALFORMED)?;
+    let second: u64 = call.value(8).ok_or(MALFORMED)?;
     let address = [first, second];
     let [high, low] = address.map(u64::from_le);
     let unspecified = high == 0 && low == 0;
     let multicast = high & 0xff == 0xff;
     let mapped = high == 0 && low as u32 == 0xffff_0000;
     if unspecified || multicast || mapped {
-        return Err(Refusal(EINVAL));
+        return Err(MALFORMED);
     }
-    Ok(Some(address))
+    Ok(Gateway {
+        address,
+        is_ipv4: false,
+    })
 }
 
 /// Check 4 for `ENCAP_UDP` with a value: the ports as on the wire, and the length of the custom
@@ -77,12 +135,12 @@ fn gateway(call: &Call) -> Result<Option<[u64; 2]>, Refusal> {
 fn udp(call: &Call) -> Result<([u16; 2], u32), Refusal> {
     let length = call.length();
     if !(PORTS_LEN as i32..=(PORTS_LEN + MAX_HEADER_LEN) as i32).contains(&length) {
-        return Err(Refusal(EINVAL));
+        return Err(MALFORMED);
     }
-    let source: u16 = call.value(0).ok_or(Refusal(EINVAL))?;
-    let destination: u16 = call.value(2).ok_or(Refusal(EINVAL))?;
+    let source: u16 = call.value(0).ok_or(MALFORMED)?;
+    let destination: u16 = call.value(2).ok_or(MALFORMED)?;
     if destination == 0 {
-        return Err(Refusal(EINVAL));
+        return Err(MALFORMED);
     }
     Ok(([source, destination], length as u32 - PORTS_LEN as u32))
 }
@@ -95,7 +153,7 @@ fn header(call: &Call, header_len: u32) -> Result<[u64; 4], Refusal> {
         for byte in 0..8 {
             let at = 8 * index + byte;
             if at < header_len as usize {
-                let value: u8 = call.value(PORTS_LEN + at).ok_or(Refusal(EINVAL))?;
+                let value: u8 = call.value(PORTS_LEN + at).ok_or(MALFORMED)?;
                 *word |= u64::from(value) << (8 * byte);
             }
         }
@@ -103,7 +161,7 @@ fn header(call: &Call, header_len: u32) -> Result<[u64; 4], Refusal> {
     Ok(words)
 }
 
-/// Checks 5 and 6, and the write. The mark comes first, since only it can still fail.
+/// Checks 6 and 7, and the write. The mark comes first, since only it can still fail.
 #[inline(always)]
 fn store(
     socket: Socket,
@@ -111,21 +169,25 @@ fn store(
     change: impl FnOnce(&mut Exit) -> Result<(), Refusal>,
 ) -> Result<(), Refusal> {
     let before = socket.storage();
-    let mut exit = Exit::of(before);
+    let mut exit = match before {
+        Some(storage) => storage.current(),
+        None => Exit::NONE,
+    };
     change(&mut exit)?;
     let storage = match before {
         Some(storage) => Some(storage),
         None if clears => None,
-        None => Some(socket.storage_or_new().ok_or(Refusal(ENOMEM))?),
+        None => Some(socket.storage_or_new().ok_or(Refusal::Errno(ENOMEM))?),
     };
     if let Err(errno) = socket.set_mark_for(&exit) {
         if before.is_none() && storage.is_some() {
             socket.remove_storage();
         }
-        return Err(Refusal(-errno));
+        return Err(Refusal::Errno(-errno));
     }
     if let Some(storage) = storage {
         storage.write(&exit);
     }
+    path::remember(&exit);
     Ok(())
 }

@@ -1,0 +1,169 @@
+//! `abi::Exit` in words, and the size of the headers that it asks for. What an exit means is left
+//! to the hooks.
+
+use core::mem::{offset_of, size_of};
+use dynencap_abi::{IPV4_HEADER_LEN, IPV6_HEADER_LEN, UDP_HEADER_LEN};
+
+/// `abi::Exit` as nine words. Byte arrays of 16 and 32 bytes would be copied byte by byte;
+/// these are single loads and stores.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Exit {
+    pub(crate) gateway: [u64; 2],
+    pub(crate) source: [u64; 2],
+    pub(crate) header: [u64; 4],
+    /// source port, destination port, flags, header length, two reserved bytes.
+    tail: u64,
+}
+
+const _: () = {
+    assert!(size_of::<Exit>() == size_of::<dynencap_abi::Exit>());
+    assert!(offset_of!(Exit, gateway) == offset_of!(dynencap_abi::Exit, gateway));
+    assert!(offset_of!(Exit, source) == offset_of!(dynencap_abi::Exit, source));
+    assert!(offset_of!(Exit, header) == offset_of!(dynencap_abi::Exit, header));
+    assert!(offset_of!(Exit, tail) == offset_of!(dynencap_abi::Exit, source_port));
+    assert!(offset_of!(dynencap_abi::Exit, destination_port) == offset_of!(Exit, tail) + 2);
+    assert!(offset_of!(dynencap_abi::Exit, flags) == offset_of!(Exit, tail) + 4);
+    assert!(offset_of!(dynencap_abi::Exit, header_len) == offset_of!(Exit, tail) + 5);
+};
+
+/// A gateway's address as an exit holds it (IPv4 as IPv4-mapped), and which family it is of.
+#[derive(Clone, Copy)]
+pub(crate) struct Gateway {
+    pub(crate) address: [u64; 2],
+    pub(crate) is_ipv4: bool,
+}
+
+impl Exit {
+    pub(crate) const NONE: Self = Self {
+        gateway: [0; 2],
+        source: [0; 2],
+        header: [0; 4],
+        tail: 0,
+    };
+    const FLAGS_SHIFT: u32 = 32;
+    const HEADER_LEN_SHIFT: u32 = 40;
+
+    /// As on the wire.
+    #[inline(always)]
+    pub(crate) fn source_port(&self) -> u16 {
+        self.tail as u16
+    }
+
+    /// As on the wire.
+    #[inline(always)]
+    pub(crate) fn destination_port(&self) -> u16 {
+        (self.tail >> 16) as u16
+    }
+
+    #[inline(always)]
+    pub(crate) fn has_gateway(&self) -> bool {
+        self.flag(dynencap_abi::Exit::GATEWAY)
+    }
+
+    #[inline(always)]
+    pub(crate) fn has_udp(&self) -> bool {
+        self.flag(dynencap_abi::Exit::UDP)
+    }
+
+    /// The outer IP header is IPv4; `gateway` and `source` are IPv4-mapped.
+    #[inline(always)]
+    pub(crate) fn is_ipv4(&self) -> bool {
+        self.flag(dynencap_abi::Exit::IPV4)
+    }
+
+    /// Bytes of the custom header. The mask is wider than the longest, 32: whoever uses it as an
+    /// offset gives the verifier a bound of its own.
+    #[inline(always)]
+    pub(crate) fn header_len(&self) -> u32 {
+        (self.tail >> Self::HEADER_LEN_SHIFT) as u32 & 0xff
+    }
+
+    /// Bytes of all outer headers.
+    #[inline(always)]
+    pub(crate) fn overhead(&self) -> u32 {
+        let ip = if self.is_ipv4() {
+            IPV4_HEADER_LEN
+        } else {
+            IPV6_HEADER_LEN
+        };
+        let udp = if self.has_udp() {
+            UDP_HEADER_LEN as u32 + self.header_len()
+        } else {
+            0
+        };
+        ip as u32 + udp
+    }
+
+    #[inline(always)]
+    pub(crate) fn set_gateway(&mut self, gateway: Option<Gateway>) {
+        use dynencap_abi::Exit as Abi;
+        self.gateway = gateway.map_or([0; 2], |gateway| gateway.address);
+        self.set_flag(Abi::GATEWAY, gateway.is_some());
+        self.set_flag(Abi::IPV4, gateway.is_some_and(|gateway| gateway.is_ipv4));
+    }
+
+    /// Ports as on the wire.
+    #[inline(always)]
+    pub(crate) fn set_udp(&mut self, source_port: u16, destination_port: u16, header_len: u32) {
+        let kept = self.tail & (0xff << Self::FLAGS_SHIFT);
+        self.tail = kept
+            | u64::from(source_port)
+            | u64::from(destination_port) << 16
+            | u64::from(header_len) << Self::HEADER_LEN_SHIFT;
+        self.set_flag(dynencap_abi::Exit::UDP, true);
+    }
+
+    #[inline(always)]
+    pub(crate) fn clear_udp(&mut self) {
+        self.header = [0; 4];
+        self.tail &= 0xff << Self::FLAGS_SHIFT;
+        self.set_flag(dynencap_abi::Exit::UDP, false);
+    }
+
+    #[inline(always)]
+    fn flag(&self, flag: u8) -> bool {
+        self.tail & u64::from(flag) << Self::FLAGS_SHIFT != 0
+    }
+
+    #[inline(always)]
+    fn set_flag(&mut self, flag: u8, on: bool) {
+        let bit = u64::from(flag) << Self::FLAGS_SHIFT;
+        self.tail = if on {
+            self.tail | bit
+        } else {
+            self.tail & !bit
+        };
+    }
+
+    #[inline(always)]
+    pub(crate) fn words(&self) -> [u64; 9] {
+        let [g0, g1] = self.gateway;
+        let [s0, s1] = self.source;
+        let [h0, h1, h2, h3] = self.header;
+        [g0, g1, s0, s1, h0, h1, h2, h3, self.tail]
+    }
+
+    /// Word by word, each loaded once and where it stands: what another CPU may be writing.
+    ///
+    /// # Safety
+    /// `from` points to an aligned `Exit`.
+    #[inline(always)]
+    pub(crate) unsafe fn read_volatile(from: *const Self) -> Self {
+        let words = from.cast::<u64>();
+        // SAFETY: nine words, of which the caller vouches.
+        unsafe {
+            Self {
+                gateway: [words.read_volatile(), words.add(1).read_volatile()],
+                source: [words.add(2).read_volatile(), words.add(3).read_volatile()],
+                header: [
+                    words.add(4).read_volatile(),
+                    words.add(5).read_volatile(),
+                    words.add(6).read_volatile(),
+                    words.add(7).read_volatile(),
+                ],
+                tail: words.add(8).read_volatile(),
+            }
+        }
+    }
+}
