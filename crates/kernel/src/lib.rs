@@ -8,6 +8,7 @@ pub mod attach;
 mod cgroup;
 mod error;
 pub mod feature;
+pub mod host;
 mod interrupt;
 pub mod lab;
 pub mod namespace;
