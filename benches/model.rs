@@ -5,7 +5,7 @@ use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
 use dynencap_abi::option::{AF_INET6, ENCAP_GW, ENCAP_UDP};
 use dynencap_abi::{Config, TunnelKey, TunnelSpec};
-use dynencap_model::{Frame, Host, Packet, Sink, Socket, SocketKind, reflection};
+use dynencap_model::{Frame, Host, Packet, Port, Sink, Socket, SocketKind, reflection};
 use std::hint::black_box;
 
 const V6: u16 = 0x86dd;
@@ -31,7 +31,7 @@ struct Counted {
 }
 
 impl Sink for Counted {
-    fn frame(&mut self, ethertype: u16, parts: &[&[u8]]) {
+    fn frame(&mut self, _: Port, ethertype: u16, parts: &[&[u8]]) {
         self.bytes += black_box(parts)
             .iter()
             .map(|part| part.len())
@@ -46,7 +46,7 @@ struct Copied {
 }
 
 impl Sink for Copied {
-    fn frame(&mut self, _: u16, parts: &[&[u8]]) {
+    fn frame(&mut self, _: Port, _: u16, parts: &[&[u8]]) {
         self.buffer.clear();
         for part in parts {
             self.buffer.extend_from_slice(part);

@@ -4,7 +4,7 @@
 use arbitrary::{Arbitrary, Unstructured};
 use dynencap_abi::option::{ENCAP_GW, ENCAP_UDP, GATEWAY_LEN, PORTS_LEN};
 use dynencap_abi::{Config, MAX_HEADER_LEN, MAX_UPLINK_MTU, MIN_UPLINK_MTU, TunnelKey, TunnelSpec};
-use dynencap_model::{Frame, Packet};
+use dynencap_model::{Frame, Packet, Port};
 
 /// The exit that a head of zeros gives.
 const GATEWAY: [u8; 16] = [0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9];
@@ -147,6 +147,7 @@ pub fn frame(shape: &Shape, rest: &[u8]) -> Frame {
         }
     }
     Frame {
+        port: Port::Wire,
         ethertype: shape.ethertype ^ if is_v4 { 0x0800 } else { 0x86dd },
         bytes,
     }

@@ -4,7 +4,7 @@
 use crate::input::Hosting;
 use arbitrary::{Arbitrary, Unstructured};
 use dynencap_abi::Exit;
-use dynencap_model::{Frame, Host, Packet, Socket, SocketKind};
+use dynencap_model::{Frame, Host, Packet, Port, Socket, SocketKind};
 use dynencap_sim::scenario::Scenario;
 use dynencap_sim::trace::{Reader, link};
 use std::collections::HashSet;
@@ -104,6 +104,7 @@ fn packets_of(path: &Path) -> Vec<Frame> {
     while let Ok(Some(frame)) = reader.next_frame() {
         let link = link(frame.link_type, frame.bytes);
         packets.push(Frame {
+            port: Port::Wire,
             ethertype: link.ethertype,
             bytes: link.payload.to_vec(),
         });

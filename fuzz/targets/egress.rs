@@ -6,7 +6,7 @@
 use arbitrary::Arbitrary;
 use dynencap_fuzz::{Call, Hosting, Kind, Shape, frame, plant, split};
 use dynencap_model::abi::{Exit, MARK_MASK, MAX_OVERHEAD, Reason, TunnelKey, TunnelSpec, Verdict};
-use dynencap_model::{Frame, Host, Packet, Socket, SocketKind, mtu, segment};
+use dynencap_model::{Frame, Host, Packet, Port, Socket, SocketKind, mtu, segment};
 use libfuzzer_sys::fuzz_target;
 
 /// A head of zeros: a socket of family 10, type 1, protocol 6, with a gateway and UDP.
@@ -100,6 +100,7 @@ fn plain(packet: &Packet<'_>) -> Vec<Frame> {
     let mut frames = Vec::new();
     if segment::segment(packet, &mut frames).is_none() {
         frames.push(Frame {
+            port: Port::Wire,
             ethertype: packet.ethertype,
             bytes: packet.bytes.to_vec(),
         });
@@ -135,7 +136,7 @@ fn decapsulated(socket: &Socket, head: &Head, frames: &[Frame]) -> Vec<Frame> {
         };
         far.add_tunnel(key, spec);
     }
-    let mut inner = Vec::new();
+    let mut inner: Vec<Frame> = Vec::new();
     for frame in frames {
         let packet = Packet {
             ethertype: frame.ethertype,
@@ -144,6 +145,10 @@ fn decapsulated(socket: &Socket, head: &Head, frames: &[Frame]) -> Vec<Frame> {
         };
         let reason = far.ingress(packet, &mut inner);
         assert_eq!(reason, Reason::Decapsulated);
+    }
+    // As they were when they left.
+    for frame in &mut inner {
+        frame.port = Port::Wire;
     }
     inner
 }

@@ -7,7 +7,7 @@ use arbitrary::Arbitrary;
 use dynencap_fuzz::{Call, Hosting, Kind, Shape, frame, plant, split};
 use dynencap_model::abi::option::{ENOPROTOOPT, SOL_DYNENCAP};
 use dynencap_model::abi::{Reason, object};
-use dynencap_model::{self as model, Frame, Host, Packet, Socket, segment};
+use dynencap_model::{self as model, Frame, Host, Packet, Port, Socket, segment};
 use dynencap_vm::{self as vm, GetOption, Gso, GsoKind, Machine, SetOption, Skb, SocketId};
 use libfuzzer_sys::fuzz_target;
 use std::sync::LazyLock;
@@ -177,7 +177,7 @@ impl Both {
         }
         let mut theirs = Vec::new();
         if action != TC_ACT_SHOT {
-            vm::gso::segment(&skb, &mut |frame: &[u8]| theirs.push(parsed(frame)))
+            vm::gso::segment(&skb, &mut |frame: &[u8]| theirs.push(parsed(Port::Wire, frame)))
                 .unwrap_or_else(|error| panic!("{error}"));
         }
         assert_eq!(ours, theirs, "egress ({:?}): model, vm", egress.reason);
@@ -197,7 +197,7 @@ impl Both {
         assert_eq!(Some(reason), theirs_reason, "ingress: model, vm");
         let mut theirs = Vec::new();
         if action != TC_ACT_SHOT {
-            theirs.push(parsed(skb.data()));
+            theirs.push(parsed(Port::Delivered, skb.data()));
         }
         assert_eq!(ours, theirs, "ingress ({reason:?}): model, vm");
     }
@@ -256,8 +256,9 @@ fn gso(packet: &Packet<'_>) -> Option<Gso> {
     })
 }
 
-fn parsed(frame: &[u8]) -> Frame {
+fn parsed(port: Port, frame: &[u8]) -> Frame {
     Frame {
+        port,
         ethertype: u16::from_be_bytes([frame[12], frame[13]]),
         bytes: frame[ETHERNET_LEN..].to_vec(),
     }

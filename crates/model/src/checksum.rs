@@ -40,6 +40,16 @@ impl Sum {
         ))
     }
 
+    /// Adds another sum.
+    pub(crate) fn sum(self, other: Self) -> Self {
+        Self(add(self.0, other.0))
+    }
+
+    /// The sum of the same bytes one place further on (RFC 1071 §2 (B)).
+    pub(crate) fn shifted(self) -> Self {
+        Self(u64::from(fold(self.0).swap_bytes()))
+    }
+
     /// The checksum as it stands on the wire.
     pub(crate) fn finish(self) -> [u8; 2] {
         (!fold(self.0)).to_ne_bytes()
@@ -107,6 +117,15 @@ mod tests {
             .bytes(&whole[..4])
             .word(0xfeff)
             .bytes(&whole[6..]);
+        assert_eq!(pieces.finish(), Sum::default().bytes(&whole).finish());
+    }
+
+    #[test]
+    fn a_sum_behind_an_odd_number_of_bytes_is_shifted() {
+        let whole = [1, 2, 3, 0xfe, 0xff, 7, 8];
+        let pieces = Sum::default()
+            .bytes(&whole[..3])
+            .sum(Sum::default().bytes(&whole[3..]).shifted());
         assert_eq!(pieces.finish(), Sum::default().bytes(&whole).finish());
     }
 

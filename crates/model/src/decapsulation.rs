@@ -1,9 +1,9 @@
-//! Ingress, section 4 steps 7 to 9: what came through a tunnel is delivered without its outer
+//! Ingress, section 4 steps 8 to 10: what came through a tunnel is delivered without its outer
 //! headers. Whether it came through one, `tunnel` decides.
 
 use crate::checksum;
 use crate::ecn::Ecn;
-use crate::packet::Sink;
+use crate::packet::{Port, Sink};
 use crate::tunnel::Tunnelled;
 use crate::wire::{Ip, be16};
 use dynencap_abi::Reason;
@@ -17,13 +17,13 @@ pub(crate) fn decapsulate(tunnelled: &Tunnelled<'_>, sink: &mut impl Sink) -> Re
         ..
     } = tunnelled;
     let inner_class = inner.traffic_class();
-    let arrived = Ecn::of(Ip::V6(*outer).traffic_class());
+    let arrived = Ecn::of(outer.traffic_class());
     let delivered = Ecn::combined(Ecn::of(inner_class), arrived).ok_or(Reason::EcnDrop)?;
     let class = delivered.within(inner_class);
 
     let ethertype = inner.ethertype();
     if class == inner_class {
-        sink.frame(ethertype, &[inner_bytes]);
+        sink.frame(Port::Delivered, ethertype, &[inner_bytes]);
         return Ok(());
     }
     match inner {
@@ -47,5 +47,5 @@ pub(crate) fn decapsulate(tunnelled: &Tunnelled<'_>, sink: &mut impl Sink) -> Re
 /// `bytes` with `header` in place of as many of its first bytes.
 fn emit(ethertype: u16, header: &[u8], bytes: &[u8], sink: &mut impl Sink) {
     let rest = bytes.get(header.len()..).unwrap_or_default();
-    sink.frame(ethertype, &[header, rest]);
+    sink.frame(Port::Delivered, ethertype, &[header, rest]);
 }

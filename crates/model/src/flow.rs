@@ -3,7 +3,7 @@
 
 use crate::extension;
 use crate::packet::Packet;
-use crate::wire::{Ip, Ipv6, SCTP, TCP, UDP};
+use crate::wire::{Ip, SCTP, TCP, UDP};
 use dynencap_abi::hash::{K1, K2, K3, K4};
 use dynencap_abi::{Exit, FlowKey};
 
@@ -21,23 +21,18 @@ pub(crate) fn key_of(ip: &Ip<'_>, bytes: &[u8]) -> FlowKey {
         _ => None,
     };
     let [s0, s1, d0, d1] = ports.copied().unwrap_or([0; 4]);
-    let (version, source, destination) = match ip {
-        Ip::V4(ip) => (4, mapped(ip.source()), mapped(ip.destination())),
-        Ip::V6(ip) => (6, Ipv6::source(ip), Ipv6::destination(ip)),
-    };
     FlowKey {
-        source,
-        destination,
+        source: ip.source(),
+        destination: ip.destination(),
         source_port: [s0, s1],
         destination_port: [d0, d1],
         protocol: upper.protocol,
-        version,
+        version: match ip {
+            Ip::V4(_) => 4,
+            Ip::V6(_) => 6,
+        },
         reserved: [0; 2],
     }
-}
-
-fn mapped([a, b, c, d]: [u8; 4]) -> [u8; 16] {
-    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
 }
 
 /// `flow_hash` of `abi::flow`.

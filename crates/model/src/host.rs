@@ -1,46 +1,50 @@
-//! One host: its configuration, its tunnels and its counters, and the step that gives every
-//! packet exactly one reason.
+//! One host: its configuration, tunnels, policies and counters, and the calls that sockets
+//! make. The packets' way through it is left to `step`.
 
-use crate::packet::{Packet, Sink};
-use crate::socket::Socket;
-use crate::tunnel::{Tunnelled, Tunnels};
-use crate::wire::{ETHERTYPE_IPV4, ETHERTYPE_IPV6};
-use crate::{decapsulation, encapsulation, segment};
-use dynencap_abi::{Config, Exit, MARK_SENTINEL, Reason, TunnelKey, TunnelSpec, Verdict};
-
-/// What became of a packet at egress.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Egress {
-    /// The one reason.
-    pub reason: Reason,
-    /// How many segments left; 0 unless it was a super-packet that was cut.
-    pub segments: u32,
-}
-
-impl Egress {
-    /// What the reason explains.
-    #[must_use]
-    pub fn verdict(&self) -> Verdict {
-        self.reason.verdict()
-    }
-}
+use crate::option::{Errno, OptionValue};
+use crate::path::Paths;
+use crate::policy::Policies;
+use crate::socket::{Socket, SocketKind};
+use crate::tunnel::Tunnels;
+use dynencap_abi::option::{AF_INET, AF_INET6, EPERM, IPPROTO_MPTCP};
+use dynencap_abi::{
+    Config, Event, Exit, FlowKey, PathKey, PathState, Policy, PolicyExitKey, Reason, TunnelKey,
+    TunnelSpec,
+};
+use std::collections::BTreeMap;
 
 /// Model of one host.
+///
+/// Its maps evict nothing: that `CLOSING` and `PATHS` are LRU hashes in the kernel is not
+/// modelled, nor that a full map refuses an entry.
 #[derive(Clone, Debug)]
 pub struct Host {
-    config: Config,
-    tunnels: Tunnels,
+    pub(crate) config: Config,
+    pub(crate) tunnels: Tunnels,
+    pub(crate) policies: Policies,
+    pub(crate) paths: Paths,
+    pub(crate) closing: BTreeMap<FlowKey, Exit>,
+    pub(crate) now: u64,
     counters: [u64; Reason::COUNT],
+    events: [u64; Event::COUNT],
+    /// Holds one segment at a time on its way through the segmenter.
+    pub(crate) scratch: Vec<u8>,
 }
 
 impl Host {
-    /// A host without tunnels.
+    /// A host without tunnels and policies, at time 0.
     #[must_use]
     pub fn new(config: Config) -> Self {
         Self {
             config,
             tunnels: Tunnels::default(),
+            policies: Policies::default(),
+            paths: Paths::default(),
+            closing: BTreeMap::new(),
+            now: 0,
             counters: [0; Reason::COUNT],
+            events: [0; Event::COUNT],
+            scratch: Vec::new(),
         }
     }
 
@@ -53,6 +57,11 @@ impl Host {
     /// The next packet goes by this configuration.
     pub fn set_config(&mut self, config: Config) {
         self.config = config;
+    }
+
+    /// The time of all that follows, in nanoseconds of whatever clock: the host has none.
+    pub fn set_now(&mut self, now: u64) {
+        self.now = now;
     }
 
     /// The tunnels that end here.
@@ -71,91 +80,149 @@ impl Host {
         self.tunnels.remove(key)
     }
 
+    /// The policies of this host's cgroups.
+    #[must_use]
+    pub fn policies(&self) -> &Policies {
+        &self.policies
+    }
+
+    /// Sets a cgroup's policy. Live sockets heed it once the caller has raised
+    /// `Config::policy_generation`.
+    pub fn set_policy(&mut self, cgroup: u64, policy: Policy) {
+        self.policies.insert(cgroup, policy);
+    }
+
+    /// Removes a cgroup's own policy and returns it; the generation is the caller's.
+    pub fn remove_policy(&mut self, cgroup: u64) -> Option<Policy> {
+        self.policies.remove(cgroup)
+    }
+
+    /// Allows (1) or denies (0) a prefix of gateways; the generation is the caller's.
+    /// `EINVAL` as [`Policies::insert_exit`].
+    pub fn set_policy_exit(&mut self, key: &PolicyExitKey, value: u32) -> Result<(), Errno> {
+        self.policies.insert_exit(key, value)
+    }
+
+    /// Removes a prefix and returns its value; the generation is the caller's.
+    pub fn remove_policy_exit(&mut self, key: &PolicyExitKey) -> Option<u32> {
+        self.policies.remove_exit(key)
+    }
+
     /// How many packets each reason has met.
     #[must_use]
     pub fn counters(&self) -> &[u64; Reason::COUNT] {
         &self.counters
     }
 
-    /// TC egress. The packet carries its socket's mark; without a socket, none.
-    pub fn egress(
-        &mut self,
-        socket: Option<&Socket>,
-        packet: Packet<'_>,
-        sink: &mut impl Sink,
-    ) -> Egress {
-        let mark = socket.map_or(0, Socket::mark);
-        self.egress_marked(socket, mark, packet, sink)
+    /// How often each event has happened.
+    #[must_use]
+    pub fn events(&self) -> &[u64; Event::COUNT] {
+        &self.events
     }
 
-    /// TC egress of a packet whose mark is not its socket's: a TIME_WAIT's reply, a
-    /// forwarded packet.
-    pub fn egress_marked(
-        &mut self,
-        socket: Option<&Socket>,
-        mark: u32,
-        packet: Packet<'_>,
-        sink: &mut impl Sink,
-    ) -> Egress {
-        let outcome = exit_of(socket, mark, packet.ethertype)
-            .and_then(|exit| encapsulation::encapsulate(&self.config, exit, &packet, sink));
-        let (reason, segments) = match outcome {
-            Ok(segments) => (Reason::Encapsulated, segments),
-            Err(reason) if reason.verdict() == Verdict::Passed => {
-                let segments = segment::segment(&packet, sink).unwrap_or_else(|| {
-                    sink.frame(packet.ethertype, &[packet.bytes]);
-                    0
-                });
-                (reason, segments)
-            }
-            Err(reason) => (reason, 0),
+    /// What is known of the way to exits of this kind.
+    #[must_use]
+    pub fn path(&self, key: &PathKey) -> Option<&PathState> {
+        self.paths.state(key)
+    }
+
+    /// The exit kept for what the kernel still sends for a connection whose socket is gone.
+    #[must_use]
+    pub fn kept(&self, flow: &FlowKey) -> Option<&Exit> {
+        self.closing.get(flow)
+    }
+
+    /// `socket(2)` by a task of this cgroup, given as ids from the root's on: with its default
+    /// exit, or `EPERM`.
+    pub fn create_socket(&mut self, cgroup: &[u64], kind: SocketKind) -> Result<Socket, Errno> {
+        let mut socket = Socket::in_cgroup(kind, cgroup);
+        let judge = self.policies.judge(&self.config, cgroup);
+        let Some(policy) = judge.policy else {
+            return Ok(socket);
         };
-        self.count(reason);
-        Egress { reason, segments }
-    }
-
-    /// TC ingress. A super-packet of the receive offload stays one.
-    pub fn ingress(&mut self, packet: Packet<'_>, sink: &mut impl Sink) -> Reason {
-        let outcome = Tunnelled::parse(&packet, &self.tunnels)
-            .and_then(|tunnelled| decapsulation::decapsulate(&tunnelled, sink));
-        let reason = match outcome {
-            Ok(()) => Reason::Decapsulated,
-            Err(reason) => {
-                if reason.verdict() == Verdict::Passed {
-                    sink.frame(packet.ethertype, &[packet.bytes]);
-                }
-                reason
-            }
+        if !matches!(kind.family, AF_INET | AF_INET6) {
+            return Ok(socket);
+        }
+        if policy.flags & Policy::DEFAULT_EXIT == 0 {
+            socket.reserve(policy);
+            return Ok(socket);
+        }
+        if kind.protocol == IPPROTO_MPTCP {
+            self.happened(Event::SocketRefused);
+            return Err(Errno(EPERM));
+        }
+        let exit = Exit {
+            source: judge.source(policy.default_exit.flags),
+            ..policy.default_exit
         };
-        self.count(reason);
-        reason
+        socket.set_exit(exit);
+        self.paths.choose(&exit);
+        self.happened(Event::DefaultExit);
+        Ok(socket)
     }
 
-    fn count(&mut self, reason: Reason) {
+    /// `setsockopt` at our level by a task of cgroup `caller`, given as ids from the root's
+    /// on. A refused call changes nothing but its event's counter.
+    pub fn set_option(
+        &mut self,
+        socket: &mut Socket,
+        caller: &[u64],
+        name: i32,
+        value: &[u8],
+    ) -> Result<(), Errno> {
+        let judge = self.policies.judge(&self.config, caller);
+        let result = socket.set_option_under(&judge, &self.config, name, value);
+        if let (Ok(()), Some(exit)) = (result, socket.exit()) {
+            self.paths.choose(exit);
+        }
+        self.happened(match result {
+            Ok(()) => Event::OptionSet,
+            Err(Errno(EPERM)) => Event::OptionDenied,
+            Err(_) => Event::OptionRefused,
+        });
+        result
+    }
+
+    /// `getsockopt` at our level, into a buffer of `capacity` bytes.
+    pub fn option(
+        &self,
+        socket: &Socket,
+        name: i32,
+        capacity: usize,
+    ) -> Result<OptionValue, Errno> {
+        let uplink = self.config.uplink_mtu;
+        let learned = socket
+            .exit()
+            .and_then(|exit| self.paths.mtu(exit, self.now));
+        let path_mtu = learned.map_or(uplink, |mtu| mtu.min(uplink));
+        socket.option_with(&self.config, path_mtu, name, capacity)
+    }
+
+    /// `sock_ops`: a connection of this flow, as its packets show it, is established.
+    pub fn established(&mut self, flow: &FlowKey) {
+        self.closing.remove(flow);
+    }
+
+    /// `sock_ops`: a socket that was connecting or established becomes `TCP_CLOSE`, or leaves
+    /// its place to TIME_WAIT. `flow` is as the packets that it sent show it.
+    pub fn closed(&mut self, socket: &Socket, flow: FlowKey) {
+        if let Some(exit) = socket.exit()
+            && exit.flags & Exit::GATEWAY != 0
+        {
+            self.closing.insert(flow, *exit);
+            self.happened(Event::ExitKept);
+        }
+    }
+
+    pub(crate) fn count(&mut self, reason: Reason) {
         if let Some(counter) = self.counters.get_mut(reason as usize) {
             *counter = counter.wrapping_add(1);
         }
     }
-}
 
-/// Section 2, steps 1 to 4. Here no writer runs beside the reader, so no exit is ever torn.
-fn exit_of(socket: Option<&Socket>, mark: u32, ethertype: u16) -> Result<&Exit, Reason> {
-    let marked = mark & MARK_SENTINEL != 0;
-    if !matches!(ethertype, ETHERTYPE_IPV4 | ETHERTYPE_IPV6) {
-        return Err(if marked {
-            Reason::MarkedNotIp
-        } else {
-            Reason::NotIp
-        });
+    pub(crate) fn happened(&mut self, event: Event) {
+        if let Some(counter) = self.events.get_mut(event as usize) {
+            *counter = counter.wrapping_add(1);
+        }
     }
-    let exit = match (socket.map(Socket::exit), marked) {
-        (Some(Some(exit)), _) => exit,
-        (_, true) => return Err(Reason::MarkedWithoutExit),
-        (None, false) => return Err(Reason::NoSocket),
-        (Some(None), false) => return Err(Reason::NoExit),
-    };
-    if exit.flags & Exit::GATEWAY == 0 {
-        return Err(Reason::NoGateway);
-    }
-    Ok(exit)
 }

@@ -3,21 +3,31 @@
 
 use crate::packet::Packet;
 use crate::tunnel::{Tunnelled, Tunnels};
+use crate::wire::Ip;
 use dynencap_abi::{Exit, Reason};
-
-const MULTICAST: u8 = 0xff;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// The exit of replies to what came in `packet`, or the reason why there is none.
 pub fn parse(packet: &Packet<'_>, tunnels: &Tunnels) -> Result<Exit, Reason> {
     let Tunnelled { outer, udp, .. } = Tunnelled::parse(packet, tunnels)?;
-    let gateway = outer.source();
-    if gateway == [0; 16] || gateway[0] == MULTICAST {
+    let (nobody, family) = match outer {
+        Ip::V4(ip) => {
+            let source = Ipv4Addr::from(ip.source());
+            let nobody = source.is_unspecified() || source.is_multicast() || source.is_broadcast();
+            (nobody, Exit::IPV4)
+        }
+        Ip::V6(ip) => {
+            let source = Ipv6Addr::from(ip.source());
+            (source.is_unspecified() || source.is_multicast(), 0)
+        }
+    };
+    if nobody {
         return Err(Reason::BadOuter);
     }
     let mut exit = Exit {
-        gateway,
+        gateway: outer.source(),
         source: outer.destination(),
-        flags: Exit::GATEWAY,
+        flags: Exit::GATEWAY | family,
         ..Exit::NONE
     };
     if let Some((port, header)) = udp {

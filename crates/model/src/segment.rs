@@ -2,8 +2,8 @@
 //! segment repeats the headers up to the transport payload.
 
 use crate::checksum::Sum;
-use crate::extension;
-use crate::packet::{Packet, Sink};
+use crate::extension::{self, Upper};
+use crate::packet::{Packet, Port, Sink};
 use crate::wire::{IPV6_LEN, Ip, TCP, UDP, be16};
 use dynencap_abi::{MAX_PAYLOAD_LEN, Reason, UDP_HEADER_LEN};
 
@@ -46,7 +46,10 @@ pub struct Layout {
 impl Layout {
     /// `GsoShape` or `Malformed` where the packet cannot be segmented.
     pub(crate) fn find(ip: &Ip<'_>, bytes: &[u8]) -> Result<Self, Reason> {
-        let upper = extension::upper(ip, bytes);
+        Self::of(&extension::upper(ip, bytes), bytes)
+    }
+
+    pub(crate) fn of(upper: &Upper, bytes: &[u8]) -> Result<Self, Reason> {
         if upper.authenticated {
             return Err(Reason::GsoShape);
         }
@@ -116,6 +119,10 @@ fn segment_size(packet: &Packet<'_>) -> usize {
 /// Cuts a super-packet and returns the number of segments; none, with nothing emitted, if it
 /// is not one or cannot be cut.
 pub fn segment(packet: &Packet<'_>, sink: &mut impl Sink) -> Option<u32> {
+    segment_to(Port::Wire, packet, sink)
+}
+
+pub(crate) fn segment_to(port: Port, packet: &Packet<'_>, sink: &mut impl Sink) -> Option<u32> {
     if packet.gso_size == 0 {
         return None;
     }
@@ -126,7 +133,11 @@ pub fn segment(packet: &Packet<'_>, sink: &mut impl Sink) -> Option<u32> {
         &ip,
         &layout,
         |[fixed, extensions, transport, payload]| {
-            sink.frame(packet.ethertype, &[fixed, extensions, transport, payload]);
+            sink.frame(
+                port,
+                packet.ethertype,
+                &[fixed, extensions, transport, payload],
+            );
         },
     )
 }

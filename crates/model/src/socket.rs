@@ -1,19 +1,18 @@
-//! A socket as the option hooks see it (section 1): kind, mark, and the storage that holds
-//! its exit.
+//! A socket as the option hooks see it (section 1): kind, mark, cgroup, and the storage that
+//! holds its exit. The values of the options are left to `option`, policy to `policy`.
 
 use crate::mtu;
+use crate::option::{Accepted, Errno, OptionValue};
+use crate::policy::{Judge, Policies};
 use dynencap_abi::option::{
-    AF_INET, AF_INET6, AF_PACKET, EAFNOSUPPORT, EINVAL, ENCAP_GW, ENCAP_UDP, ENOPROTOOPT,
-    EOPNOTSUPP, GATEWAY_LEN, IPPROTO_MPTCP, PORTS_LEN, SOCK_RAW,
+    AF_INET, AF_INET6, AF_PACKET, EAFNOSUPPORT, EINVAL, ENCAP_GW, ENCAP_INFO, ENCAP_UDP,
+    ENOPROTOOPT, EOPNOTSUPP, EPERM, IPPROTO_MPTCP, SOCK_RAW,
 };
-use dynencap_abi::{Config, Exit, MARK_MASK, MARK_OVERHEAD_SHIFT, MARK_SENTINEL, MAX_HEADER_LEN};
-use std::net::Ipv6Addr;
-use std::ops::Deref;
-
-/// With what a call was refused: one of the errnos of `abi::option`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("errno {0}")]
-pub struct Errno(pub i32);
+use dynencap_abi::{
+    Config, Exit, Info, MARK_DONE, MARK_MASK, MARK_OVERHEAD_MASK, MARK_OVERHEAD_SHIFT,
+    MARK_SENTINEL, Policy, Reason,
+};
+use std::cell::Cell;
 
 /// What `socket(2)` was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,51 +25,103 @@ pub struct SocketKind {
     pub protocol: u32,
 }
 
+/// What the data path tells apart of `sk_state`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TcpState {
+    /// `TCP_CLOSE`: where every socket begins, of whatever family.
+    Close,
+    /// `TCP_LISTEN`.
+    Listen,
+    /// Any other.
+    Open,
+}
+
 /// One socket.
 #[derive(Clone, Debug)]
 pub struct Socket {
     kind: SocketKind,
     mark: u32,
-    /// The socket's storage, once there is one.
-    exit: Option<Exit>,
+    state: TcpState,
+    /// Ids from the root's on.
+    cgroup: Box<[u64]>,
+    storage: Option<Storage>,
 }
 
-/// What `getsockopt` reads.
-#[derive(Clone, Copy, Debug)]
-pub struct OptionValue {
-    octets: [u8; PORTS_LEN + MAX_HEADER_LEN],
-    len: usize,
+/// The socket's storage. TC egress writes through a shared reference, as in the kernel: what
+/// it writes are counters.
+#[derive(Clone, Debug)]
+pub(crate) struct Storage {
+    pub(crate) exit: Exit,
+    /// Number of writes of `exit`.
+    generation: u32,
+    checked: Cell<u64>,
+    encapsulated: Cell<u64>,
+    dropped: Cell<u64>,
+    last_drop: Cell<u32>,
 }
 
-impl Deref for OptionValue {
-    type Target = [u8];
+impl Storage {
+    fn new() -> Self {
+        Self {
+            exit: Exit::NONE,
+            generation: 0,
+            checked: Cell::new(0),
+            encapsulated: Cell::new(0),
+            dropped: Cell::new(0),
+            last_drop: Cell::new(0),
+        }
+    }
 
-    fn deref(&self) -> &[u8] {
-        self.octets.get(..self.len).unwrap_or_default()
+    fn write(&mut self, exit: Exit) {
+        self.exit = exit;
+        self.generation = self.generation.wrapping_add(1);
+    }
+
+    /// Section 2, step 5: asks anew only when exit or policies changed since the last yes.
+    pub(crate) fn permitted<'a>(
+        &self,
+        policy_generation: u32,
+        judge: impl FnOnce() -> Judge<'a>,
+    ) -> bool {
+        let current = u64::from(policy_generation) << 32 | u64::from(self.generation);
+        if self.checked.get() == current {
+            return true;
+        }
+        let allowed = judge().allows(&self.exit);
+        if allowed {
+            self.checked.set(current);
+        }
+        allowed
+    }
+
+    pub(crate) fn encapsulated(&self) {
+        self.encapsulated
+            .set(self.encapsulated.get().wrapping_add(1));
+    }
+
+    pub(crate) fn dropped(&self, reason: Reason) {
+        self.dropped.set(self.dropped.get().wrapping_add(1));
+        self.last_drop.set(reason as u32);
     }
 }
 
-/// A value that has passed the checks.
-enum Accepted {
-    ClearGateway,
-    Gateway([u8; GATEWAY_LEN]),
-    ClearUdp,
-    Udp {
-        source_port: [u8; 2],
-        destination_port: [u8; 2],
-        header: [u8; MAX_HEADER_LEN],
-        header_len: u8,
-    },
-}
-
 impl Socket {
-    /// A socket without storage, its mark 0.
+    /// A socket of the root cgroup, without storage, its mark 0.
     #[must_use]
     pub fn new(kind: SocketKind) -> Self {
+        Self::in_cgroup(kind, &[])
+    }
+
+    /// A socket made in a cgroup, given as ids from the root's on. Its default exit is left
+    /// to [`crate::Host::create_socket`].
+    #[must_use]
+    pub fn in_cgroup(kind: SocketKind, cgroup: &[u64]) -> Self {
         Self {
             kind,
             mark: 0,
-            exit: None,
+            state: TcpState::Close,
+            cgroup: cgroup.into(),
+            storage: None,
         }
     }
 
@@ -78,6 +129,23 @@ impl Socket {
     #[must_use]
     pub fn kind(&self) -> SocketKind {
         self.kind
+    }
+
+    /// The cgroup in which it was made: ids from the root's on.
+    #[must_use]
+    pub fn cgroup(&self) -> &[u64] {
+        &self.cgroup
+    }
+
+    /// `sk_state`.
+    #[must_use]
+    pub fn state(&self) -> TcpState {
+        self.state
+    }
+
+    /// What the kernel's state machine makes of it.
+    pub fn set_state(&mut self, state: TcpState) {
+        self.state = state;
     }
 
     /// `SO_MARK`.
@@ -94,73 +162,133 @@ impl Socket {
     /// The exit in the socket's storage; none without storage.
     #[must_use]
     pub fn exit(&self) -> Option<&Exit> {
-        self.exit.as_ref()
+        self.storage.as_ref().map(|storage| &storage.exit)
     }
 
     /// Puts an exit into the storage, as reflection does for an accepted connection, and
     /// marks the socket accordingly.
     pub fn set_exit(&mut self, exit: Exit) {
-        self.exit = Some(exit);
+        self.storage.get_or_insert_with(Storage::new).write(exit);
         self.remark(&exit);
     }
 
-    /// What `accept(2)` returns from this listener: storage and mark are cloned.
+    /// What `accept(2)` returns from this listener: storage, mark and cgroup are cloned.
     #[must_use]
     pub fn accept(&self) -> Self {
-        self.clone()
+        Self {
+            state: TcpState::Open,
+            ..self.clone()
+        }
     }
 
-    /// `setsockopt` at our level. A refused call changes nothing.
+    /// `setsockopt` at our level on a host without policies; [`crate::Host::set_option`] is
+    /// the whole call. A refused call changes nothing.
     pub fn set_option(&mut self, config: &Config, name: i32, value: &[u8]) -> Result<(), Errno> {
-        self.permit(config, name)?;
-        let accepted = if name == ENCAP_GW {
-            gateway(value)?
-        } else {
-            udp(value)?
-        };
-        let mut exit = match (self.exit, &accepted) {
-            (None, Accepted::ClearGateway | Accepted::ClearUdp) => {
-                self.remark(&Exit::NONE);
-                return Ok(());
-            }
-            (stored, _) => stored.unwrap_or(Exit::NONE),
-        };
-        accepted.apply(&mut exit);
-        self.set_exit(exit);
-        Ok(())
+        let none = Policies::default();
+        self.set_option_under(&none.judge(config, &[]), config, name, value)
     }
 
-    /// `getsockopt` at our level, into a buffer of `capacity` bytes.
+    /// `getsockopt` at our level, into a buffer of `capacity` bytes, on a host that learned no
+    /// path MTU; [`crate::Host::option`] is the whole call.
     pub fn option(
         &self,
         config: &Config,
         name: i32,
         capacity: usize,
     ) -> Result<OptionValue, Errno> {
-        self.permit(config, name)?;
-        let exit = self.exit.as_ref().unwrap_or(&Exit::NONE);
-        let mut octets = [0; PORTS_LEN + MAX_HEADER_LEN];
-        let len = if name == ENCAP_GW {
-            octets[..GATEWAY_LEN].copy_from_slice(&exit.gateway);
-            GATEWAY_LEN
-        } else {
-            octets[..2].copy_from_slice(&exit.source_port);
-            octets[2..PORTS_LEN].copy_from_slice(&exit.destination_port);
-            octets[PORTS_LEN..].copy_from_slice(&exit.header);
-            PORTS_LEN + usize::from(exit.header_len).min(MAX_HEADER_LEN)
-        };
-        if len > capacity {
-            return Err(Errno(EINVAL));
-        }
-        Ok(OptionValue { octets, len })
+        self.option_with(config, config.uplink_mtu, name, capacity)
     }
 
-    /// Checks 1 to 3: may this socket have this option?
-    fn permit(&self, config: &Config, name: i32) -> Result<(), Errno> {
-        let packet_sockets = config.flags & Config::ALLOW_PACKET_SOCKETS != 0;
+    pub(crate) fn storage(&self) -> Option<&Storage> {
+        self.storage.as_ref()
+    }
+
+    /// Steps 1 to 5, then the writing. No allocation fails here, and no mark is refused.
+    pub(crate) fn set_option_under(
+        &mut self,
+        judge: &Judge<'_>,
+        config: &Config,
+        name: i32,
+        value: &[u8],
+    ) -> Result<(), Errno> {
         if name != ENCAP_GW && name != ENCAP_UDP {
             return Err(Errno(ENOPROTOOPT));
         }
+        self.permit(config)?;
+        let accepted = if name == ENCAP_GW {
+            Accepted::gateway(value)?
+        } else {
+            Accepted::udp(value)?
+        };
+        let (allowed, source) = match accepted {
+            Accepted::ClearGateway => (judge.allows_clearing_gateway(), [0; 16]),
+            Accepted::ClearUdp => (true, [0; 16]),
+            Accepted::Gateway { gateway, family } => {
+                (judge.allows_gateway(gateway), judge.source(family))
+            }
+            Accepted::Udp {
+                destination_port,
+                header_len,
+                ..
+            } => (judge.allows_udp(destination_port, header_len), [0; 16]),
+        };
+        if !allowed {
+            return Err(Errno(EPERM));
+        }
+        let mut exit = match (self.exit(), &accepted) {
+            (None, Accepted::ClearGateway | Accepted::ClearUdp) => {
+                self.remark(&Exit::NONE);
+                return Ok(());
+            }
+            (stored, _) => stored.copied().unwrap_or(Exit::NONE),
+        };
+        accepted.apply(&mut exit, source);
+        self.set_exit(exit);
+        Ok(())
+    }
+
+    /// `path_mtu` is the lesser of the uplink's and what was learned for the socket's exit.
+    pub(crate) fn option_with(
+        &self,
+        config: &Config,
+        path_mtu: u32,
+        name: i32,
+        capacity: usize,
+    ) -> Result<OptionValue, Errno> {
+        if !matches!(name, ENCAP_GW | ENCAP_UDP | ENCAP_INFO) {
+            return Err(Errno(ENOPROTOOPT));
+        }
+        self.permit(config)?;
+        let exit = self.exit().unwrap_or(&Exit::NONE);
+        let value = match name {
+            ENCAP_GW => OptionValue::gateway(exit),
+            ENCAP_UDP => OptionValue::udp(exit),
+            _ => OptionValue::info(&self.info(path_mtu)),
+        };
+        if value.len() > capacity {
+            return Err(Errno(EINVAL));
+        }
+        Ok(value)
+    }
+
+    fn info(&self, path_mtu: u32) -> Info {
+        let storage = self.storage.as_ref();
+        let count = |cell: fn(&Storage) -> &Cell<u64>| storage.map_or(0, |s| cell(s).get());
+        let exit = self.exit().filter(|exit| exit.flags & Exit::GATEWAY != 0);
+        let overhead = exit.map_or(0, |exit| mtu::overhead(exit) as u32);
+        Info {
+            encapsulated: count(|storage| &storage.encapsulated),
+            dropped: count(|storage| &storage.dropped),
+            last_drop: storage.map_or(0, |storage| storage.last_drop.get()),
+            overhead,
+            mtu: exit.map_or(0, |_| path_mtu.saturating_sub(overhead)),
+            reserved: 0,
+        }
+    }
+
+    /// Checks 2 and 3: may this socket have our options?
+    fn permit(&self, config: &Config) -> Result<(), Errno> {
+        let packet_sockets = config.flags & Config::ALLOW_PACKET_SOCKETS != 0;
         let SocketKind {
             family,
             ty,
@@ -179,85 +307,32 @@ impl Socket {
         }
     }
 
+    /// The largest overhead that the mark's routes were planned for; 0 where the mark says
+    /// something else.
+    fn planned(&self) -> u32 {
+        match self.mark & MARK_OVERHEAD_MASK {
+            MARK_DONE => 0,
+            planned => planned,
+        }
+    }
+
     /// Our part of the mark follows the exit; the application's bits stay.
     fn remark(&mut self, exit: &Exit) {
+        let planned = self.planned();
         let ours = if exit.flags & Exit::GATEWAY == 0 {
-            0
+            planned
         } else {
-            MARK_SENTINEL | (mtu::overhead(exit) as u32) << MARK_OVERHEAD_SHIFT
+            let overhead = (mtu::overhead(exit) as u32) << MARK_OVERHEAD_SHIFT;
+            MARK_SENTINEL | planned.max(overhead)
         };
         self.mark = self.mark & !MARK_MASK | ours;
     }
-}
 
-impl Accepted {
-    /// Writes the fields of its own option and no other's.
-    fn apply(self, exit: &mut Exit) {
-        match self {
-            Self::ClearGateway => {
-                exit.gateway = [0; GATEWAY_LEN];
-                exit.flags &= !Exit::GATEWAY;
-            }
-            Self::Gateway(gateway) => {
-                exit.gateway = gateway;
-                exit.flags |= Exit::GATEWAY;
-            }
-            Self::ClearUdp => {
-                exit.source_port = [0; 2];
-                exit.destination_port = [0; 2];
-                exit.header = [0; MAX_HEADER_LEN];
-                exit.header_len = 0;
-                exit.flags &= !Exit::UDP;
-            }
-            Self::Udp {
-                source_port,
-                destination_port,
-                header,
-                header_len,
-            } => {
-                exit.source_port = source_port;
-                exit.destination_port = destination_port;
-                exit.header = header;
-                exit.header_len = header_len;
-                exit.flags |= Exit::UDP;
-            }
+    /// Step 3 of socket creation: routes are planned for `Policy::reserve` from the start.
+    pub(crate) fn reserve(&mut self, policy: &Policy) {
+        if policy.reserve > 0 {
+            let planned = policy.reserve << MARK_OVERHEAD_SHIFT & MARK_OVERHEAD_MASK;
+            self.mark = self.mark & !MARK_MASK | planned;
         }
     }
-}
-
-fn gateway(value: &[u8]) -> Result<Accepted, Errno> {
-    match value.len() {
-        0 => return Ok(Accepted::ClearGateway),
-        4 => return Err(Errno(EAFNOSUPPORT)),
-        _ => {}
-    }
-    let octets = <[u8; GATEWAY_LEN]>::try_from(value).map_err(|_| Errno(EINVAL))?;
-    let address = Ipv6Addr::from(octets);
-    if address.is_unspecified() || address.is_multicast() || address.to_ipv4_mapped().is_some() {
-        return Err(Errno(EINVAL));
-    }
-    Ok(Accepted::Gateway(octets))
-}
-
-fn udp(value: &[u8]) -> Result<Accepted, Errno> {
-    if value.is_empty() {
-        return Ok(Accepted::ClearUdp);
-    }
-    let Some((&[s0, s1, d0, d1], custom)) = value.split_first_chunk::<PORTS_LEN>() else {
-        return Err(Errno(EINVAL));
-    };
-    let mut header = [0; MAX_HEADER_LEN];
-    header
-        .get_mut(..custom.len())
-        .ok_or(Errno(EINVAL))?
-        .copy_from_slice(custom);
-    if [d0, d1] == [0, 0] {
-        return Err(Errno(EINVAL));
-    }
-    Ok(Accepted::Udp {
-        source_port: [s0, s1],
-        destination_port: [d0, d1],
-        header,
-        header_len: u8::try_from(custom.len()).map_err(|_| Errno(EINVAL))?,
-    })
 }

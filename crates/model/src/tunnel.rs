@@ -1,7 +1,9 @@
-//! Which tunnels end on this host, and what arrives through one: section 4, steps 1 to 6.
+//! Which tunnels end on this host, and what arrives through one: section 4, steps 1 and 3
+//! to 7.
 
+use crate::checksum::Sum;
 use crate::packet::Packet;
-use crate::wire::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, IPV4, IPV6, IPV6_LEN, Ip, Ipv6, UDP, be16};
+use crate::wire::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, IPV4, IPV4_MIN_LEN, IPV6, Ip, UDP, be16};
 use dynencap_abi::{Reason, TunnelKey, TunnelSpec, UDP_HEADER_LEN};
 use std::collections::BTreeMap;
 
@@ -25,7 +27,7 @@ impl Tunnels {
 
 /// A packet that came through a tunnel of this host.
 pub(crate) struct Tunnelled<'a> {
-    pub(crate) outer: Ipv6<'a>,
+    pub(crate) outer: Ip<'a>,
     /// Destination port and custom header, where the tunnel has UDP.
     pub(crate) udp: Option<([u8; 2], &'a [u8])>,
     pub(crate) inner: Ip<'a>,
@@ -33,19 +35,24 @@ pub(crate) struct Tunnelled<'a> {
 }
 
 impl<'a> Tunnelled<'a> {
-    /// Steps 1 to 6 in their order.
+    /// Steps 1 and 3 to 7 in their order.
     pub(crate) fn parse(packet: &Packet<'a>, tunnels: &Tunnels) -> Result<Self, Reason> {
-        match packet.ethertype {
-            ETHERTYPE_IPV6 => {}
-            ETHERTYPE_IPV4 => return Err(Reason::NotTunnel),
-            _ => return Err(Reason::NotIp),
+        if !matches!(packet.ethertype, ETHERTYPE_IPV4 | ETHERTYPE_IPV6) {
+            return Err(Reason::NotIp);
         }
-        let outer = Ipv6::parse(packet.bytes).ok_or(Reason::NotTunnel)?;
-        let protocol = outer.next_header();
-        let payload = packet.bytes.get(IPV6_LEN..).ok_or(Reason::NotTunnel)?;
+        let outer = Ip::view(packet.ethertype, packet.bytes).ok_or(Reason::NotTunnel)?;
+        if let Ip::V4(ip) = outer
+            && ip.is_fragment()
+        {
+            return Err(Reason::NotTunnel);
+        }
+        let protocol = outer.protocol();
+        let payload = packet.bytes.get(outer.header_len()..).unwrap_or_default();
         let udp: Option<&[u8; UDP_HEADER_LEN]> = match protocol {
             IPV4 | IPV6 => None,
-            UDP => Some(payload.first_chunk().ok_or(Reason::NotTunnel)?),
+            UDP if outer.header_len() >= IPV4_MIN_LEN => {
+                Some(payload.first_chunk().ok_or(Reason::NotTunnel)?)
+            }
             _ => return Err(Reason::NotTunnel),
         };
         let port = udp.map_or([0, 0], |udp| [udp[2], udp[3]]);
@@ -57,13 +64,13 @@ impl<'a> Tunnelled<'a> {
         };
         let spec = tunnels.specs.get(&key).ok_or(Reason::NotTunnel)?;
 
-        if usize::from(outer.payload_len()) != payload.len() {
+        if outer.stated_len() != packet.bytes.len() || !is_plain(&outer) {
             return Err(Reason::BadOuter);
         }
         let (udp, inner_bytes) = match udp {
             None => (None, payload),
             Some(udp) => {
-                if be16(udp, 4) != outer.payload_len() {
+                if usize::from(be16(udp, 4)) != payload.len() {
                     return Err(Reason::BadOuter);
                 }
                 let (header, inner) = payload
@@ -85,5 +92,15 @@ impl<'a> Tunnelled<'a> {
             inner,
             inner_bytes,
         })
+    }
+}
+
+/// An IPv4 header without options whose checksum is right; IPv6 has neither.
+fn is_plain(outer: &Ip<'_>) -> bool {
+    match outer {
+        Ip::V4(ip) => {
+            ip.header_len() == IPV4_MIN_LEN && Sum::default().bytes(ip.header).finish() == [0, 0]
+        }
+        Ip::V6(_) => true,
     }
 }

@@ -23,6 +23,11 @@ pub(crate) const fn be16<const N: usize>(header: &[u8; N], at: usize) -> u16 {
     u16::from_be_bytes([header[at], header[at + 1]])
 }
 
+/// IPv4-mapped, as every address of 16 bytes in `abi` holds IPv4.
+pub(crate) const fn mapped([a, b, c, d]: [u8; 4]) -> [u8; 16] {
+    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
+}
+
 /// An IP header that is not malformed; the lengths that it states are not yet believed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Ip<'a> {
@@ -45,6 +50,16 @@ impl<'a> Ip<'a> {
         match bytes.first()? >> 4 {
             4 => Ipv4::parse(bytes).map(Self::V4),
             6 => Ipv6::parse(bytes).map(Self::V6),
+            _ => None,
+        }
+    }
+
+    /// The header of what may be an outer packet: long enough, and of the version that the
+    /// frame's protocol announces. None of its lengths is believed.
+    pub(crate) fn view(ethertype: u16, bytes: &'a [u8]) -> Option<Self> {
+        match ethertype {
+            ETHERTYPE_IPV4 => Ipv4::view(bytes).map(Self::V4),
+            ETHERTYPE_IPV6 => Ipv6::parse(bytes).map(Self::V6),
             _ => None,
         }
     }
@@ -94,6 +109,30 @@ impl<'a> Ip<'a> {
             Self::V6(ip) => ip.header[7],
         }
     }
+
+    /// The next header behind the fixed header, or the protocol.
+    pub(crate) fn protocol(&self) -> u8 {
+        match self {
+            Self::V4(ip) => ip.protocol(),
+            Self::V6(ip) => ip.next_header(),
+        }
+    }
+
+    /// IPv4 as IPv4-mapped.
+    pub(crate) fn source(&self) -> [u8; 16] {
+        match self {
+            Self::V4(ip) => mapped(ip.source()),
+            Self::V6(ip) => ip.source(),
+        }
+    }
+
+    /// IPv4 as IPv4-mapped.
+    pub(crate) fn destination(&self) -> [u8; 16] {
+        match self {
+            Self::V4(ip) => mapped(ip.destination()),
+            Self::V6(ip) => ip.destination(),
+        }
+    }
 }
 
 /// ```text
@@ -110,14 +149,16 @@ pub(crate) struct Ipv4<'a> {
 }
 
 impl<'a> Ipv4<'a> {
+    pub(crate) fn view(bytes: &'a [u8]) -> Option<Self> {
+        let header: &[u8; IPV4_MIN_LEN] = bytes.first_chunk()?;
+        (header[0] >> 4 == 4).then_some(Self { header })
+    }
+
     pub(crate) fn parse(bytes: &'a [u8]) -> Option<Self> {
-        let ip = Self {
-            header: bytes.first_chunk()?,
-        };
+        let ip = Self::view(bytes)?;
         // BIG TCP does not fit the total length and leaves it 0.
         let big = ip.total_len() == 0 && bytes.len() > MAX_PAYLOAD_LEN;
-        let sound = ip.header[0] >> 4 == 4
-            && ip.header_len() >= IPV4_MIN_LEN
+        let sound = ip.header_len() >= IPV4_MIN_LEN
             && (big || usize::from(ip.total_len()) >= ip.header_len());
         sound.then_some(ip)
     }
@@ -137,6 +178,10 @@ impl<'a> Ipv4<'a> {
     /// MF set, or an offset: the first fragment is one too.
     pub(crate) fn is_fragment(&self) -> bool {
         be16(self.header, 6) & 0x3fff != 0
+    }
+
+    pub(crate) fn dont_fragment(&self) -> bool {
+        self.header[6] & 0x40 != 0
     }
 
     pub(crate) fn protocol(&self) -> u8 {

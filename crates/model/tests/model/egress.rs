@@ -2,7 +2,7 @@
 
 use crate::support::*;
 use dynencap_abi::{Config, Exit, MARK_SENTINEL, Reason, Verdict};
-use dynencap_model::{Egress, Frame, Packet, Socket, flow};
+use dynencap_model::{Egress, Frame, Packet, Port, Socket, flow};
 use pnet_packet::Packet as _;
 use pnet_packet::ipv6::Ipv6Packet;
 use pnet_packet::udp::UdpPacket;
@@ -133,6 +133,7 @@ fn without_an_exit_packets_pass_unless_marked() {
             "{name}"
         );
         let passed = (reason.verdict() == Verdict::Passed).then(|| Frame {
+            port: Port::Wire,
             ethertype,
             bytes: inner.clone(),
         });

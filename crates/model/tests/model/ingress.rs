@@ -2,7 +2,7 @@
 
 use crate::support::*;
 use dynencap_abi::{Reason, Verdict};
-use dynencap_model::{Frame, Host, Packet};
+use dynencap_model::{Frame, Host, Packet, Port};
 use pnet_packet::ipv4::{self, Ipv4Packet};
 
 fn deliver(host: &mut Host, packet: Packet<'_>) -> (Reason, Vec<Frame>) {
@@ -65,7 +65,15 @@ fn what_is_for_no_tunnel_passes_untouched() {
     for (name, ethertype, bytes, expected) in cases {
         let (reason, frames) = deliver(&mut host, packet(ethertype, &bytes));
         assert_eq!(reason, expected, "{name}");
-        assert_eq!(frames, [Frame { ethertype, bytes }], "{name}");
+        assert_eq!(
+            frames,
+            [Frame {
+                port: Port::Delivered,
+                ethertype,
+                bytes
+            }],
+            "{name}"
+        );
     }
 }
 

@@ -4,7 +4,7 @@ use super::{Attribution, Engine, EngineError, EngineKind, Frames, Outcome, Outco
 use crate::event::{Batch, Event, FlowId, Gso};
 use crate::scenario::{HostSpec, Segmentation};
 use dynencap_abi::option::{AF_PACKET, SOCK_RAW};
-use dynencap_model::{Host, Packet, Sink, Socket, SocketKind, segment};
+use dynencap_model::{self as model, Host, Packet, Sink, Socket, SocketKind, segment};
 
 /// What replay opens for each flow, in every engine.
 const REPLAY_SOCKET: SocketKind = SocketKind {
@@ -21,11 +21,16 @@ pub struct ModelEngine {
     segments: Vec<dynencap_model::Frame>,
 }
 
-struct Into<'a>(&'a mut Frames, Port);
+struct Into<'a>(&'a mut Frames);
 
 impl Sink for Into<'_> {
-    fn frame(&mut self, ethertype: u16, parts: &[&[u8]]) {
-        self.0.push(self.1, ethertype, parts);
+    fn frame(&mut self, port: model::Port, ethertype: u16, parts: &[&[u8]]) {
+        let port = match port {
+            // Nothing is sent to a segmenter: the batch says where packets are cut.
+            model::Port::Wire | model::Port::Segmenter => Port::Wire,
+            model::Port::Delivered => Port::Delivered,
+        };
+        self.0.push(port, ethertype, parts);
     }
 }
 
@@ -57,7 +62,7 @@ impl ModelEngine {
         frames: &mut Frames,
     ) -> Outcome {
         let socket = self.sockets.get(flow.index()).and_then(Option::as_ref);
-        let sink = &mut Into(frames, Port::Wire);
+        let sink = &mut Into(frames);
         let mut outcome = Outcome::default();
         let gso_size = gso.map_or(0, |gso| gso.size);
         let whole = Packet { gso_size, ..packet };
@@ -88,7 +93,7 @@ impl ModelEngine {
     fn event(&mut self, batch: &Batch, event: &Event, frames: &mut Frames) -> Outcome {
         let mut outcome = Outcome::default();
         match event {
-            Event::Open(flow) => {
+            Event::Open { flow, cgroup } => {
                 if self.sockets.len() <= flow.index() {
                     self.sockets.resize(flow.index() + 1, None);
                 }
@@ -147,7 +152,7 @@ impl ModelEngine {
                     bytes,
                     gso_size: 0,
                 };
-                let sink = &mut Into(frames, Port::Delivered);
+                let sink = &mut Into(frames);
                 outcome.reason = Some(self.host.ingress(packet, sink));
             }
         }
