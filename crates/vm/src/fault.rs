@@ -81,6 +81,12 @@ pub enum FaultKind {
         /// How many may nest.
         limit: usize,
     },
+    /// A program ended without giving back the sockets that it looked up.
+    #[error("ended with {count} sockets not released")]
+    References {
+        /// How many.
+        count: usize,
+    },
     /// The object has no program of that name.
     #[error("no such program")]
     NoProgram,

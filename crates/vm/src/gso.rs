@@ -188,8 +188,12 @@ fn shape(skb: &Skb) -> Result<Option<Shape>, GsoError> {
                     gso_size: usize::from(gso.size),
                 }));
             }
+            // SKB_GSO_IPXIP4 stands for an IPv4 header outside, SKB_GSO_IPXIP6 for IPv6.
             (IPPROTO_IPIP | IPPROTO_IPV6, Some(outer))
-                if matches!(outer.tunnel, Tunnel::Ipip4 | Tunnel::Ipip6) =>
+                if matches!(
+                    (outer.tunnel, layer),
+                    (Tunnel::Ipip4, Layer::Ipv4 { .. }) | (Tunnel::Ipip6, Layer::Ipv6 { .. })
+                ) =>
             {
                 protocol = match next {
                     IPPROTO_IPIP => ETH_P_IP,

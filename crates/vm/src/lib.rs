@@ -4,7 +4,7 @@
 //! Bird's-eye view: [`Machine`] owns everything. `object` takes programs and maps out of the
 //! ELF file, `insn` decodes, `interpreter` runs, `memory` says which bytes a program may touch,
 //! `helper` does what the kernel's helpers do, `context` lays out what programs get in r1,
-//! `option` and `machine` are the hooks. [`gso`] is what the kernel does with a super-packet
+//! `option`, `hook` and `machine` are the hooks, `socket` what they are about. [`gso`] is what the kernel does with a super-packet
 //! after the program.
 //!
 //! Invariants: nothing here panics on any bytecode, frame or option; a run depends on nothing
@@ -18,6 +18,7 @@ mod context;
 mod fault;
 pub mod gso;
 mod helper;
+mod hook;
 mod insn;
 mod interpreter;
 mod machine;
@@ -34,8 +35,10 @@ mod socket;
 mod tests;
 
 pub use fault::{Access, Fault, FaultKind, LoadError, MapError};
+pub use helper::{Direction, Redirect};
+pub use hook::{CreateSocket, SockOpsRun};
 pub use interpreter::Meter;
 pub use machine::{Machine, Storages, TcRun};
 pub use option::{GetOption, SetOption};
 pub use skb::{Encapsulation, Gso, GsoKind, Skb, Tunnel};
-pub use socket::{SocketId, SocketKind};
+pub use socket::{Endpoints, SocketId, SocketKind, TcpState};

@@ -1,12 +1,13 @@
 //! Emulated maps: which key has which value slot, with the kernel's errnos. The values' bytes
 //! stand in guest memory ([`crate::memory`]), where a program can point at them.
 //!
-//! One CPU is emulated, so a per-CPU array is an array. LRU eviction is exact (the kernel's is
-//! approximate), so that a run can be repeated.
+//! One CPU is emulated, so a per-CPU array is an array. A full LRU map evicts exactly the entry
+//! that was least recently updated, or looked up by a program; the kernel's choice is only near
+//! that, and a run here can be repeated.
 
 use crate::fault::LoadError;
 use crate::memory::{Memory, Protection};
-use crate::prefix::{covers, prefix_bits, prefix_len};
+use crate::prefix::{Prefix, prefix_bits, prefix_len};
 use std::collections::{BTreeMap, HashMap};
 
 const HASH: u32 = 1;
@@ -16,6 +17,8 @@ const LRU_HASH: u32 = 9;
 const LPM_TRIE: u32 = 11;
 const SK_STORAGE: u32 = 24;
 
+/// `BPF_F_NO_PREALLOC`: tries and socket storages must have it.
+const F_NO_PREALLOC: u32 = 1;
 /// `BPF_F_CLONE`: a child socket gets a copy of the listener's storage.
 const F_CLONE: u32 = 0x200;
 /// Keys and values longer than this are a mistake of the object.
@@ -51,7 +54,11 @@ enum Index {
         oldest: BTreeMap<u64, u32>,
         now: u64,
     },
-    Lpm(Table),
+    Lpm {
+        table: Table,
+        /// How many prefixes there are of each length.
+        lengths: BTreeMap<u32, u32>,
+    },
     SocketStorage {
         /// By the socket's slot.
         slots: Vec<Option<u32>>,
@@ -144,6 +151,7 @@ impl Map {
             max_entries: definition.max_entries,
         };
         let entries = definition.max_entries;
+        let lazy = definition.flags & F_NO_PREALLOC != 0;
         let sound = definition.key_size <= MAX_SIZE
             && (1..=MAX_SIZE).contains(&definition.value_size)
             && u64::from(entries) * u64::from(definition.value_size) <= 1 << 28;
@@ -156,8 +164,11 @@ impl Map {
                 oldest: BTreeMap::new(),
                 now: 0,
             },
-            (LPM_TRIE, 5..) if entries > 0 => Index::Lpm(Table::new(entries)),
-            (SK_STORAGE, 4) => Index::SocketStorage {
+            (LPM_TRIE, 5..=260) if entries > 0 && lazy => Index::Lpm {
+                table: Table::new(entries),
+                lengths: BTreeMap::new(),
+            },
+            (SK_STORAGE, 4) if entries == 0 && lazy => Index::SocketStorage {
                 slots: Vec::new(),
                 free: Vec::new(),
                 made: 0,
@@ -209,14 +220,17 @@ impl Map {
         match &self.index {
             Index::Array => array_slot(key, self.entries),
             Index::Hash(table) | Index::Lru { table, .. } => table.slots.get(key).copied(),
-            Index::Lpm(table) => longest_prefix(table, key),
+            Index::Lpm { table, lengths } => longest_prefix(table, lengths, key),
             Index::SocketStorage { .. } => None,
         }
     }
 
     fn find_exact(&self, key: &[u8]) -> Option<u32> {
         match &self.index {
-            Index::Lpm(table) => table.slots.get(key).copied(),
+            Index::Lpm { table, .. } => {
+                let prefix = Prefix::of(key, prefix_len(key))?;
+                table.slots.get(prefix.key()).copied()
+            }
             _ => self.find(key),
         }
     }
@@ -257,13 +271,12 @@ impl Map {
                 table.insert(key, slot);
                 slot
             }
-            (Index::Lpm(table), None) => {
-                if prefix_len(key) > prefix_bits(key) {
-                    return Err(EINVAL);
-                }
+            (Index::Lpm { table, lengths }, None) => {
+                let prefix = Prefix::of(key, prefix_len(key)).ok_or(EINVAL)?;
                 mode.admits(found)?;
                 let slot = table.free.pop().ok_or(ENOSPC)?;
-                table.insert(key, slot);
+                table.insert(prefix.key(), slot);
+                *lengths.entry(prefix_len(key)).or_default() += 1;
                 slot
             }
             (Index::Lru { table, oldest, .. }, None) => {
@@ -292,7 +305,18 @@ impl Map {
     pub(crate) fn delete(&mut self, key: &[u8]) -> Result<(), i32> {
         match &mut self.index {
             Index::Array | Index::SocketStorage { .. } => Err(EINVAL),
-            Index::Hash(table) | Index::Lpm(table) => table.remove(key).map(drop).ok_or(ENOENT),
+            Index::Hash(table) => table.remove(key).map(drop).ok_or(ENOENT),
+            Index::Lpm { table, lengths } => {
+                let prefix = Prefix::of(key, prefix_len(key)).ok_or(EINVAL)?;
+                table.remove(prefix.key()).ok_or(ENOENT)?;
+                if let Some(count) = lengths.get_mut(&prefix_len(key)) {
+                    *count -= 1;
+                    if *count == 0 {
+                        lengths.remove(&prefix_len(key));
+                    }
+                }
+                Ok(())
+            }
             Index::Lru {
                 table,
                 used,
@@ -304,6 +328,21 @@ impl Map {
                 Ok(())
             }
         }
+    }
+
+    /// Keys and slots, in no order.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (Vec<u8>, u32)> {
+        let (array, table) = match &self.index {
+            Index::Array => (0..self.entries, None),
+            Index::Hash(table) | Index::Lru { table, .. } | Index::Lpm { table, .. } => {
+                (0..0, Some(table))
+            }
+            Index::SocketStorage { .. } => (0..0, None),
+        };
+        let keyed = table.into_iter().flat_map(|table| &table.slots);
+        array
+            .map(|slot| (slot.to_le_bytes().to_vec(), slot))
+            .chain(keyed.map(|(key, slot)| (key.to_vec(), *slot)))
     }
 
     /// The slot of a socket's storage.
@@ -377,12 +416,13 @@ fn array_slot(key: &[u8], entries: u32) -> Option<u32> {
     (index < entries).then_some(index)
 }
 
-fn longest_prefix(table: &Table, key: &[u8]) -> Option<u32> {
+fn longest_prefix(table: &Table, lengths: &BTreeMap<u32, u32>, key: &[u8]) -> Option<u32> {
     let wanted = prefix_len(key);
-    table
-        .slots
-        .iter()
-        .filter(|(stored, _)| prefix_len(stored) <= wanted && covers(stored, key))
-        .max_by_key(|(stored, _)| prefix_len(stored))
-        .map(|(_, slot)| *slot)
+    if wanted > prefix_bits(key) {
+        return None;
+    }
+    lengths.range(..=wanted).rev().find_map(|(len, _)| {
+        let prefix = Prefix::of(key, *len)?;
+        table.slots.get(prefix.key()).copied()
+    })
 }

@@ -6,12 +6,14 @@
 //! end faults instead of reaching the next.
 
 use crate::skb::Skb;
+use crate::socket::{bpf_sock, bpf_tcp_sock};
 
 const PACKET: u64 = 0;
 const STACK: usize = 1;
 const CONTEXT: usize = 2;
 const OPTION_VALUE: usize = 3;
 const SOCKETS: usize = 4;
+const TCP_SOCKETS: usize = 5;
 const FIRST_MAP: usize = 8;
 
 /// How deep calls may nest (`MAX_CALL_FRAMES`).
@@ -20,7 +22,8 @@ const FRAME_LEN: usize = 512;
 const FRAME_STRIDE: usize = 1024;
 /// What a fresh frame holds: a program that reads what it never wrote shows it.
 const UNWRITTEN: u8 = 0xa5;
-const CONTEXT_LEN: usize = 192;
+/// The longest context: `struct bpf_sock_ops`.
+const CONTEXT_LEN: usize = 224;
 /// Where flat regions begin: small numbers are no addresses.
 const FLAT_BASE: u32 = 0x1000;
 /// The packet's first address, and how far it moves when a helper invalidates pointers: more
@@ -136,7 +139,8 @@ impl Memory {
         };
         regions[CONTEXT] = Region::flat(CONTEXT_LEN, Protection::ReadWrite);
         regions[OPTION_VALUE] = Region::flat(0, Protection::ReadWrite);
-        regions[SOCKETS] = Region::objects(crate::socket::BPF_SOCK_LEN, 0, Protection::ReadOnly);
+        regions[SOCKETS] = Region::objects(bpf_sock::LEN, 0, Protection::ReadOnly);
+        regions[TCP_SOCKETS] = Region::objects(bpf_tcp_sock::LEN, 0, Protection::ReadOnly);
         Self {
             regions,
             skb: Skb::default(),
@@ -146,9 +150,9 @@ impl Memory {
         }
     }
 
-    /// Prepares stack and context for a run. `writable` names the context's fields, one bit
-    /// for each 4 bytes.
-    pub(crate) fn begin(&mut self, writable: u64) {
+    /// Prepares stack and context for a run. The context has `len` bytes; `writable` names its
+    /// fields, one bit for each 4 bytes.
+    pub(crate) fn begin(&mut self, len: usize, writable: u64) {
         let end = (self.used_frames + 1) * FRAME_STRIDE;
         if let Some(used) = self.regions[STACK].bytes.get_mut(..end) {
             for frame in used.chunks_exact_mut(FRAME_STRIDE) {
@@ -158,7 +162,9 @@ impl Memory {
         self.used_frames = 0;
         self.packet_base = PACKET_FIRST;
         self.context_writable = writable;
-        self.regions[CONTEXT].bytes.fill(0);
+        let context = &mut self.regions[CONTEXT];
+        context.bytes.fill(0);
+        context.object_len = len as u32;
     }
 
     #[inline(always)]
@@ -251,22 +257,35 @@ impl Memory {
 
     /// The address of a socket's `bpf_sock`.
     pub(crate) fn socket_address(slot: u32) -> u64 {
-        let stride = stride(crate::socket::BPF_SOCK_LEN) as u64;
-        ((SOCKETS as u64) << 32) | (u64::from(slot) * stride)
+        ((SOCKETS as u64) << 32) | (u64::from(slot) * stride(bpf_sock::LEN) as u64)
     }
 
-    /// The slot of the socket whose `bpf_sock` stands exactly here.
+    /// The address of a socket's `bpf_tcp_sock`.
+    pub(crate) fn tcp_socket_address(slot: u32) -> u64 {
+        ((TCP_SOCKETS as u64) << 32) | (u64::from(slot) * stride(bpf_tcp_sock::LEN) as u64)
+    }
+
+    /// The slot of the socket whose `bpf_sock` (or `bpf_tcp_sock`, which is the same socket to
+    /// every helper) stands exactly here.
     pub(crate) fn socket_slot(address: u64) -> Option<u32> {
-        let stride = stride(crate::socket::BPF_SOCK_LEN) as u64;
+        let stride = match usize::try_from(address >> 32).ok()? {
+            SOCKETS => stride(bpf_sock::LEN),
+            TCP_SOCKETS => stride(bpf_tcp_sock::LEN),
+            _ => return None,
+        } as u64;
         let offset = address & 0xffff_ffff;
-        let is_socket = address >> 32 == SOCKETS as u64 && offset.is_multiple_of(stride);
-        is_socket.then(|| u32::try_from(offset / stride).ok())?
+        let is_first = offset.is_multiple_of(stride);
+        is_first.then(|| u32::try_from(offset / stride).ok())?
     }
 
     /// The bytes of a socket's `bpf_sock`, made where they do not exist.
     pub(crate) fn socket_mut(&mut self, slot: u32) -> &mut [u8] {
-        let region = &mut self.regions[SOCKETS];
-        object_mut(region, crate::socket::BPF_SOCK_LEN, slot)
+        object_mut(&mut self.regions[SOCKETS], bpf_sock::LEN, slot)
+    }
+
+    /// The bytes of a socket's `bpf_tcp_sock`, made where they do not exist.
+    pub(crate) fn tcp_socket_mut(&mut self, slot: u32) -> &mut [u8] {
+        object_mut(&mut self.regions[TCP_SOCKETS], bpf_tcp_sock::LEN, slot)
     }
 
     /// Adds a map's region of `count` values; it belongs to the next map index.

@@ -153,7 +153,7 @@ impl Machine {
         let copied = value.len().min(run.capacity);
         self.memory.option_value_mut()[..copied].copy_from_slice(&value[..copied]);
         begin_sockopt(&mut self.memory, slot, (optval, run.capacity), run.call);
-        let verdict = self.run(index, run.hook, u64::MAX, &mut |_| {})?;
+        let verdict = self.run(index, (run.hook, None), u64::MAX, &mut |_| {})?;
         let retval = field(&self.memory, sockopt::RETVAL).cast_signed();
         let optlen = field(&self.memory, sockopt::OPTLEN).cast_signed();
         // bpf_prog_run_array_cg: 0 is a refusal, EPERM unless an errno was set.

@@ -1,6 +1,9 @@
 //! Keys of an LPM trie: four bytes of prefix length in host order, then the bits from the most
 //! significant one on (`struct bpf_lpm_trie_key`).
 
+/// The longest key that the kernel takes: `LPM_DATA_SIZE_MAX` and the length in front.
+const MAX_LEN: usize = 260;
+
 /// The prefix length that a key names.
 pub(crate) fn prefix_len(key: &[u8]) -> u32 {
     key.first_chunk().copied().map_or(0, u32::from_le_bytes)
@@ -11,17 +14,32 @@ pub(crate) fn prefix_bits(key: &[u8]) -> u32 {
     u32::try_from(key.len().saturating_sub(4) * 8).unwrap_or(0)
 }
 
-/// Whether the stored prefix is one of the key's.
-pub(crate) fn covers(stored: &[u8], key: &[u8]) -> bool {
-    let bits = prefix_len(stored) as usize;
-    let (Some(stored), Some(key)) = (stored.get(4..), key.get(4..)) else {
-        return false;
-    };
-    let whole = bits / 8;
-    let rest_agrees = match (bits % 8, stored.get(whole), key.get(whole)) {
-        (0, ..) => true,
-        (rest, Some(a), Some(b)) => (a ^ b) >> (8 - rest) == 0,
-        _ => false,
-    };
-    rest_agrees && stored.get(..whole) == key.get(..whole)
+/// A key with all bits behind its prefix zero, so that equal prefixes are equal bytes.
+pub(crate) struct Prefix {
+    bytes: [u8; MAX_LEN],
+    len: usize,
+}
+
+impl Prefix {
+    /// The first `bits` bits of a key, if it has as many.
+    pub(crate) fn of(key: &[u8], bits: u32) -> Option<Self> {
+        if bits > prefix_bits(key) {
+            return None;
+        }
+        let mut bytes = [0; MAX_LEN];
+        let (whole, rest) = (4 + bits as usize / 8, bits % 8);
+        bytes.get_mut(..whole)?.copy_from_slice(key.get(..whole)?);
+        if rest > 0 {
+            *bytes.get_mut(whole)? = *key.get(whole)? & !(0xff >> rest);
+        }
+        bytes.get_mut(..4)?.copy_from_slice(&bits.to_le_bytes());
+        Some(Self {
+            bytes,
+            len: key.len(),
+        })
+    }
+
+    pub(crate) fn key(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
+    }
 }

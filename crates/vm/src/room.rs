@@ -138,10 +138,14 @@ fn grow(skb: &mut Skb, offset: usize, amount: usize, flags: u64) -> Result<(), i
                 _ => ETH_P_TEB,
             },
         });
-        skb.protocol = match flags & ENCAP_L3 {
-            ENCAP_L3_IPV6 => ETH_P_IPV6,
-            _ => ETH_P_IP,
+        let (protocol, header_len) = match flags & ENCAP_L3 {
+            ENCAP_L3_IPV6 => (ETH_P_IPV6, 40),
+            _ => (ETH_P_IP, 20),
         };
+        skb.protocol = protocol;
+        if flags & (ENCAP_L4_UDP | ENCAP_L4_GRE) != 0 {
+            skb.transport = Some(skb.network_offset() + header_len);
+        }
     }
     change_gso_size(skb, flags, |size| size.wrapping_sub(amount as u16));
     Ok(())

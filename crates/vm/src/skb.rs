@@ -68,6 +68,12 @@ pub struct Skb {
     pub gso: Option<Gso>,
     /// The device.
     pub ifindex: u32,
+    /// The device at which the frame came into the host (`skb->skb_iif`); 0: sent from here.
+    pub ingress_ifindex: u32,
+    /// Where the transport header begins, from the frame's first byte, if the stack set it.
+    pub transport: Option<usize>,
+    /// Where the checksum field ends that the device is to fill (`CHECKSUM_PARTIAL`), if it is.
+    pub partial_checksum: Option<usize>,
     /// Set by a program that asked `bpf_skb_adjust_room` for it.
     pub encapsulation: Option<Encapsulation>,
 }
@@ -173,6 +179,12 @@ impl Skb {
         self.buffer.copy_within(old..old + offset, self.start);
         self.buffer[self.start + offset..old + offset].fill(0);
         self.linear_len += len;
+        self.move_marks(|at| at + len);
+    }
+
+    fn move_marks(&mut self, place: impl Fn(usize) -> usize) {
+        self.transport = self.transport.map(&place);
+        self.partial_checksum = self.partial_checksum.map(place);
     }
 
     /// Takes `len` bytes out behind the first `offset` bytes. The caller has pulled them.
@@ -181,6 +193,7 @@ impl Skb {
             .copy_within(self.start..self.start + offset, self.start + len);
         self.start += len;
         self.linear_len -= len;
+        self.move_marks(|at| at.saturating_sub(len));
     }
 
     /// Puts `len` zero bytes in front, as a link-layer header.

@@ -1,11 +1,12 @@
 //! Helpers that work on the frame of a TC program. Each that can change the frame moves it in
 //! guest memory, as the verifier forgets packet pointers after it.
 
-use super::{Answer, Refusal, readable, writable};
+use super::{Answer, Refusal, context, readable, writable};
 use crate::checksum;
-use crate::context::{is_context, refresh_sk_buff};
+use crate::context::refresh_sk_buff;
 use crate::memory::Memory;
 use crate::room::{self, EFAULT, EINVAL, ENOMEM, ENOTSUPP};
+use crate::skb::Skb;
 
 const RECOMPUTE_CSUM: u64 = 1;
 const INVALIDATE_HASH: u64 = 2;
@@ -15,16 +16,10 @@ const MARK_MANGLED_0: u64 = 1 << 5;
 const MARK_ENFORCE: u64 = 1 << 6;
 const START_MAC: u64 = 0;
 const START_NET: u64 = 1;
+/// `KMALLOC_MAX_SIZE`.
+const MAX_ALLOCATION: usize = 1 << 22;
 /// What the verifier admits as a size of memory.
 const MAX_SIZE: u64 = 1 << 29;
-
-fn context(address: u64) -> Result<(), Refusal> {
-    if is_context(address) {
-        Ok(())
-    } else {
-        Err(Refusal::Argument("not the context"))
-    }
-}
 
 fn size(len: u64) -> Result<usize, Refusal> {
     match usize::try_from(len) {
@@ -140,11 +135,19 @@ pub(super) fn set_hash_invalid(a: [u64; 5]) -> Answer {
     context(a[0]).map(|()| 0)
 }
 
+/// `__bpf_skb_min_len`: what stands in front of the transport header stays, and a checksum
+/// field that the device is to fill.
+fn min_len(skb: &Skb) -> usize {
+    skb.partial_checksum
+        .or(skb.transport)
+        .unwrap_or(skb.network_offset())
+}
+
 pub(super) fn change_tail(a: [u64; 5], memory: &mut Memory) -> Answer {
     context(a[0])?;
     let len = a[1] as u32 as usize;
     let skb = &mut memory.skb;
-    let answer = if a[2] != 0 || len > room::MAX_LEN || len < skb.network_offset() {
+    let answer = if a[2] != 0 || len > room::MAX_LEN || len < min_len(skb) {
         Err(EINVAL)
     } else if skb.encapsulation.is_some() {
         Err(ENOTSUPP)
@@ -158,17 +161,22 @@ pub(super) fn change_tail(a: [u64; 5], memory: &mut Memory) -> Answer {
 
 pub(super) fn change_head(a: [u64; 5], memory: &mut Memory) -> Answer {
     context(a[0])?;
-    let amount = a[1] as u32 as usize;
+    let amount = a[1] as u32;
     let skb = &mut memory.skb;
-    let len = skb.len().saturating_add(amount);
-    // A super-packet may grow further in the kernel, up to what memory gives.
-    let answer = if a[2] != 0 || len > room::MAX_LEN && !skb.is_gso() {
-        Err(EINVAL)
-    } else if len > u32::from(u16::MAX) as usize * 8 {
-        Err(ENOMEM)
-    } else {
-        skb.push_head(amount);
-        Ok(())
+    let len = u32::try_from(skb.len())
+        .ok()
+        .and_then(|len| len.checked_add(amount))
+        .map(|len| len as usize);
+    let answer = match len {
+        _ if a[2] != 0 => Err(EINVAL),
+        None => Err(EINVAL),
+        Some(len) if len > room::MAX_LEN && !skb.is_gso() => Err(EINVAL),
+        // A super-packet may grow further, up to what one allocation gives.
+        Some(len) if len > MAX_ALLOCATION => Err(ENOMEM),
+        Some(_) => {
+            skb.push_head(amount as usize);
+            Ok(())
+        }
     };
     changed(memory, answer)
 }

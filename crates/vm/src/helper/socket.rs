@@ -1,33 +1,40 @@
-//! Helpers that work on sockets: storage, `SO_MARK`, and a hook's return value.
+//! Helpers that work on sockets: storage, `SO_MARK`, callbacks, and a hook's return value.
 
-use super::{Answer, Host, Refusal, readable, writable};
-use crate::context::{field, set_field, sockopt};
+use super::{Answer, Hook, Host, Refusal, readable, writable};
+use crate::context::{field, is_context, set_callbacks, set_field, sockopt};
 use crate::memory::Memory;
+use crate::socket::Socket;
 
 const STORAGE_GET_CREATE: u64 = 1;
 const SOL_SOCKET: i32 = 1;
 const SO_MARK: i32 = 36;
 const EINVAL: i32 = 22;
 const ENOENT: i32 = 2;
+/// `BPF_SOCK_OPS_ALL_CB_FLAGS`.
+const ALL_CB_FLAGS: u32 = 0x7f;
 
-/// The slot of the open socket that an argument points at.
-fn socket(host: &Host<'_>, address: u64) -> Result<u32, Refusal> {
-    Memory::socket_slot(address)
-        .filter(|slot| host.sockets.is_open(*slot))
-        .ok_or(Refusal::Argument("not a socket"))
+/// Whether a socket can have storage: request sockets and TIME_WAIT cannot.
+fn is_full(host: &Host<'_>, slot: u32) -> bool {
+    host.sockets.get(slot).is_some_and(Socket::is_full)
 }
 
-pub(super) fn sk_fullsock(host: &Host<'_>, address: u64) -> Answer {
-    socket(host, address).map(|_| address)
+/// Other programs than TC's may pass the context in place of a socket only where it is one.
+fn holder(host: &Host<'_>, address: u64) -> Result<u32, Refusal> {
+    match host.hook {
+        Hook::SocketCreate => host.socket_or_context(address),
+        _ => host.socket(address),
+    }
 }
 
 pub(super) fn sk_storage_get(host: &mut Host<'_>, a: [u64; 5], memory: &mut Memory) -> Answer {
-    let socket = socket(host, a[1])?;
+    let socket = holder(host, a[1])?;
+    let is_full = is_full(host, socket);
     let map = host.map(a[0])?;
     if !map.is_socket_storage() {
         return Err(Refusal::Argument("not a socket storage"));
     }
     let slot = match a[3] {
+        _ if !is_full => None,
         0 => map.storage(socket),
         STORAGE_GET_CREATE => match (map.storage(socket), a[2]) {
             (Some(slot), _) => Some(slot),
@@ -43,20 +50,36 @@ pub(super) fn sk_storage_get(host: &mut Host<'_>, a: [u64; 5], memory: &mut Memo
 }
 
 pub(super) fn sk_storage_delete(host: &mut Host<'_>, a: [u64; 5]) -> Answer {
-    let socket = socket(host, a[1])?;
+    let socket = holder(host, a[1])?;
+    let is_full = is_full(host, socket);
     let map = host.map(a[0])?;
     if !map.is_socket_storage() {
         return Err(Refusal::Argument("not a socket storage"));
+    }
+    if !is_full {
+        return Err(Refusal::Errno(EINVAL));
     }
     map.drop_storage(socket)
         .map(|()| 0)
         .map_err(|_| Refusal::Errno(ENOENT))
 }
 
+/// The socket whose options a program may read and write: `sock_ops` names it by its context.
+fn option_holder(host: &Host<'_>, address: u64) -> Result<u32, Refusal> {
+    match host.subject {
+        Some(slot) if is_context(address) => Ok(slot),
+        Some(_) => Err(Refusal::Argument("not the context")),
+        None => host.socket(address),
+    }
+}
+
 /// Only `SO_MARK` is known.
 pub(super) fn setsockopt(host: &mut Host<'_>, a: [u64; 5], memory: &mut Memory) -> Answer {
-    let socket = socket(host, a[0])?;
+    let socket = option_holder(host, a[0])?;
     let value = readable(memory, a[3], a[4])?;
+    if !is_full(host, socket) {
+        return Err(Refusal::Errno(EINVAL));
+    }
     let Ok(mark) = value.try_into().map(u32::from_le_bytes) else {
         return Err(Refusal::Errno(EINVAL));
     };
@@ -69,10 +92,10 @@ pub(super) fn setsockopt(host: &mut Host<'_>, a: [u64; 5], memory: &mut Memory) 
 
 /// Only `SO_MARK` is known.
 pub(super) fn getsockopt(host: &mut Host<'_>, a: [u64; 5], memory: &mut Memory) -> Answer {
-    let socket = socket(host, a[0])?;
+    let socket = option_holder(host, a[0])?;
     let mark = host.sockets.mark(socket);
     let target = writable(memory, a[3], a[4])?;
-    let is_mark = (a[1] as i32, a[2] as i32) == (SOL_SOCKET, SO_MARK);
+    let is_mark = is_full(host, socket) && (a[1] as i32, a[2] as i32) == (SOL_SOCKET, SO_MARK);
     match target.try_into() {
         Ok(target) if is_mark => {
             let target: &mut [u8; 4] = target;
@@ -84,6 +107,20 @@ pub(super) fn getsockopt(host: &mut Host<'_>, a: [u64; 5], memory: &mut Memory) 
             Err(Refusal::Errno(EINVAL))
         }
     }
+}
+
+/// Which callbacks the socket is to have; flags that are not known come back.
+pub(super) fn cb_flags_set(host: &mut Host<'_>, a: [u64; 5], memory: &mut Memory) -> Answer {
+    super::context(a[0])?;
+    let socket = host.subject.ok_or(Refusal::Argument("no socket"))?;
+    if !is_full(host, socket) {
+        return Err(Refusal::Errno(EINVAL));
+    }
+    let (flags, rest) = (a[1] as u32 & ALL_CB_FLAGS, a[1] as u32 & !ALL_CB_FLAGS);
+    host.sockets
+        .change(socket, memory, |socket| socket.callbacks = flags);
+    set_callbacks(memory, flags);
+    Ok(i64::from(rest.cast_signed()).cast_unsigned())
 }
 
 pub(super) fn retval(memory: &Memory) -> u64 {

@@ -11,7 +11,7 @@ const MIN64: u64 = 1 << 63;
 fn value(program: &[bpf_insn]) -> Result<u64, FaultKind> {
     let mut machine = machine(program);
     machine
-        .run(0, Hook::Tc, u64::MAX, &mut |_| {})
+        .run(0, (Hook::Tc, None), u64::MAX, &mut |_| {})
         .map(|run| run.value)
         .map_err(|fault| fault.kind)
 }

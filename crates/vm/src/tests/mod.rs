@@ -72,7 +72,8 @@ pub(crate) fn add_map(machine: &mut Machine, ty: u32, key: u32, value: u32, entr
         key_size: key,
         value_size: value,
         max_entries: entries,
-        flags: 0,
+        // Tries and socket storages must have BPF_F_NO_PREALLOC.
+        flags: u32::from(matches!(ty, 11 | 24)),
         data: Vec::new(),
     };
     let map = Map::create(definition, number, &mut machine.memory).unwrap();

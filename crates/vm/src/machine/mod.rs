@@ -1,18 +1,26 @@
 //! The machine: a loaded object with its maps and sockets, and the runs of its TC programs.
-//! Socket-option hooks stand in [`crate::option`].
+//! Socket options' hooks stand in [`crate::option`], those of sockets' lives in
+//! [`crate::hook`].
+
+mod map;
+mod socket;
 
 use crate::context::{begin_sk_buff, end_sk_buff};
-use crate::fault::{Fault, FaultKind, LoadError, MapError};
-use crate::helper::{Hook, Host};
+use crate::fault::{Fault, FaultKind, LoadError};
+use crate::helper::{Hook, Host, Redirect, TC_ACT_REDIRECT};
 use crate::interpreter::{Cpu, Meter, Stop};
 use crate::map::Map;
 use crate::memory::Memory;
 use crate::object::{self, Program};
 use crate::skb::Skb;
-use crate::socket::{SocketId, SocketKind, Sockets};
+use crate::socket::{SocketId, Sockets};
+use std::sync::Arc;
 
 /// More instructions than any verified program of ours runs.
 const DEFAULT_BUDGET: u64 = 1_000_000;
+
+/// The id of cgroup v2's root.
+const ROOT_CGROUP: u64 = 1;
 
 /// What a TC program made of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,8 +29,9 @@ pub struct TcRun {
     pub action: i32,
     /// What it cost.
     pub meter: Meter,
-    /// The device that `bpf_redirect` named.
-    pub redirect: Option<u32>,
+    /// Where the frame goes; set with the action `TC_ACT_REDIRECT` alone, and with that action
+    /// nothing means that the kernel drops the frame.
+    pub redirect: Option<Redirect>,
 }
 
 /// An emulated host that runs a BPF object.
@@ -32,6 +41,9 @@ pub struct Machine {
     pub(crate) maps: Vec<Map>,
     pub(crate) sockets: Sockets,
     pub(crate) memory: Memory,
+    /// The cgroup of the task at work: ids from the root on.
+    pub(crate) task_cgroup: Arc<[u64]>,
+    references: Vec<u32>,
     clock: u64,
     random: u64,
     budget: u64,
@@ -59,6 +71,8 @@ impl Machine {
             maps: Vec::new(),
             sockets: Sockets::default(),
             memory: Memory::new(),
+            task_cgroup: Arc::new([ROOT_CGROUP]),
+            references: Vec::new(),
             clock: 0,
             random: 0,
             budget: DEFAULT_BUDGET,
@@ -83,145 +97,6 @@ impl Machine {
     /// How many instructions a run may take.
     pub fn set_budget(&mut self, instructions: u64) {
         self.budget = instructions;
-    }
-
-    fn map_and_key(&mut self, name: &str, key: &[u8]) -> Result<usize, MapError> {
-        let index = self.map_index(name)?;
-        check_len(name, self.maps[index].key_len, key.len())?;
-        Ok(index)
-    }
-
-    fn map_index(&self, name: &str) -> Result<usize, MapError> {
-        self.maps
-            .iter()
-            .position(|map| map.name == name)
-            .ok_or_else(|| MapError::NoMap {
-                map: name.to_owned(),
-            })
-    }
-
-    /// Sets an entry, as `bpf(BPF_MAP_UPDATE_ELEM, BPF_ANY)` does.
-    ///
-    /// # Errors
-    /// No such map, wrong lengths, or the map's refusal.
-    pub fn update_map(&mut self, map: &str, key: &[u8], value: &[u8]) -> Result<(), MapError> {
-        let index = self.map_and_key(map, key)?;
-        check_len(map, self.maps[index].value_len, value.len())?;
-        self.maps[index]
-            .update(key, value, 0, &mut self.memory)
-            .map_err(|errno| refused(map, errno))
-    }
-
-    /// The value of a key.
-    ///
-    /// # Errors
-    /// No such map, or a key of the wrong length.
-    pub fn map_value(&self, map: &str, key: &[u8]) -> Result<Option<Vec<u8>>, MapError> {
-        let entry = &self.maps[self.map_index(map)?];
-        check_len(map, entry.key_len, key.len())?;
-        Ok(entry
-            .find(key)
-            .map(|slot| entry.value(slot, &self.memory).to_vec()))
-    }
-
-    /// Removes an entry.
-    ///
-    /// # Errors
-    /// No such map, wrong lengths, or the map's refusal (`ENOENT`: no such entry).
-    pub fn delete_map_entry(&mut self, map: &str, key: &[u8]) -> Result<(), MapError> {
-        let index = self.map_and_key(map, key)?;
-        self.maps[index]
-            .delete(key)
-            .map_err(|errno| refused(map, errno))
-    }
-
-    /// All values of an array of `u64`.
-    ///
-    /// # Errors
-    /// No such map, or values of another size.
-    pub fn counters(&self, map: &str) -> Result<Vec<u64>, MapError> {
-        let entry = &self.maps[self.map_index(map)?];
-        check_len(map, 8, entry.value_len)?;
-        Ok((0..entry.entries)
-            .map(|slot| entry.value(slot, &self.memory))
-            .map(|value| value.first_chunk().copied().map_or(0, u64::from_le_bytes))
-            .collect())
-    }
-
-    /// As [`Machine::counters`], into a buffer of the caller's: as many values as it holds.
-    ///
-    /// # Errors
-    /// As [`Machine::counters`].
-    pub fn read_counters(&self, map: &str, into: &mut [u64]) -> Result<(), MapError> {
-        let entry = &self.maps[self.map_index(map)?];
-        check_len(map, 8, entry.value_len)?;
-        for (slot, counter) in (0..entry.entries).zip(into) {
-            let value = entry.value(slot, &self.memory);
-            *counter = value.first_chunk().copied().map_or(0, u64::from_le_bytes);
-        }
-        Ok(())
-    }
-
-    /// The value of a socket's storage.
-    ///
-    /// # Errors
-    /// No such map.
-    pub fn storage(&self, map: &str, socket: SocketId) -> Result<Option<Vec<u8>>, MapError> {
-        let entry = &self.maps[self.map_index(map)?];
-        Ok(self
-            .sockets
-            .slot(socket)
-            .and_then(|slot| entry.storage(slot))
-            .map(|slot| entry.value(slot, &self.memory).to_vec()))
-    }
-
-    /// Opens a socket.
-    pub fn open_socket(&mut self, kind: SocketKind) -> SocketId {
-        self.sockets.open(kind, &mut self.memory)
-    }
-
-    /// Closes a socket and frees its storages; a closed one is left alone.
-    pub fn close_socket(&mut self, socket: SocketId) {
-        if let Some(slot) = self.sockets.close(socket, &mut self.memory) {
-            for map in &mut self.maps {
-                // No storage, or a map of another type: nothing to free.
-                let _ = map.drop_storage(slot);
-            }
-        }
-    }
-
-    /// The socket that a listener's handshake makes: of its kind, with its mark and with a copy
-    /// of each storage whose map is `BPF_F_CLONE`. A closed listener gives a child of no kind.
-    pub fn clone_socket(&mut self, listener: SocketId) -> SocketId {
-        let kind = self.sockets.kind(listener).unwrap_or(SocketKind {
-            family: 0,
-            ty: 0,
-            protocol: 0,
-        });
-        let child = self.open_socket(kind);
-        if let (Some(from), Some(to)) = (self.sockets.slot(listener), self.sockets.slot(child)) {
-            let mark = self.sockets.mark(from);
-            self.sockets.set_mark(to, mark, &mut self.memory);
-            for map in &mut self.maps {
-                map.clone_storage(from, to, &mut self.memory);
-            }
-        }
-        child
-    }
-
-    /// The socket's `SO_MARK`; 0 for a closed one.
-    #[must_use]
-    pub fn mark(&self, socket: SocketId) -> u32 {
-        self.sockets
-            .slot(socket)
-            .map_or(0, |slot| self.sockets.mark(slot))
-    }
-
-    /// Sets the socket's `SO_MARK`; a closed one is left alone.
-    pub fn set_mark(&mut self, socket: SocketId, mark: u32) {
-        if let Some(slot) = self.sockets.slot(socket) {
-            self.sockets.set_mark(slot, mark, &mut self.memory);
-        }
     }
 
     /// Runs a TC program over a frame and leaves the frame as the program left it.
@@ -257,13 +132,15 @@ impl Machine {
         let index = self.program_index(program)?;
         std::mem::swap(&mut self.memory.skb, skb);
         begin_sk_buff(&mut self.memory, &self.sockets);
-        let result = self.run(index, Hook::Tc, every, interfere);
+        let result = self.run(index, (Hook::Tc, None), every, interfere);
         end_sk_buff(&mut self.memory);
         std::mem::swap(&mut self.memory.skb, skb);
         result.map(|run| TcRun {
             action: run.value as i32,
             meter: run.meter,
-            redirect: run.redirect,
+            redirect: run
+                .redirect
+                .filter(|_| u64::from(run.value as u32) == TC_ACT_REDIRECT),
         })
     }
 
@@ -274,17 +151,19 @@ impl Machine {
             .ok_or_else(|| fault(name, FaultKind::NoProgram))
     }
 
-    /// Runs a program on the context that stands in memory.
+    /// Runs a program on the context that stands in memory. Some hooks are about one socket:
+    /// its slot stands beside the hook.
     pub(crate) fn run(
         &mut self,
         index: usize,
-        hook: Hook,
+        (hook, subject): (Hook, Option<u32>),
         every: u64,
         interfere: &mut dyn FnMut(&mut Storages<'_>),
     ) -> Result<Run, Fault> {
         let program = &self.programs[index];
         let mut cpu = Cpu::new();
-        let mut redirect = None;
+        let (mut redirect, mut retval) = (None, 0);
+        self.references.clear();
         loop {
             let mut host = Host {
                 hook,
@@ -293,6 +172,10 @@ impl Machine {
                 clock: self.clock,
                 random: &mut self.random,
                 redirect,
+                references: &mut self.references,
+                task_cgroup: &self.task_cgroup,
+                subject,
+                retval,
             };
             let limit = cpu
                 .meter
@@ -300,15 +183,19 @@ impl Machine {
                 .saturating_add(every)
                 .min(self.budget);
             let stop = cpu.run(&program.code, &mut self.memory, &mut host, limit);
-            redirect = host.redirect;
+            (redirect, retval) = (host.redirect, host.retval);
             let kind = match stop {
-                Ok(Stop::Exited(value)) => {
+                Ok(Stop::Exited(value)) if self.references.is_empty() => {
                     return Ok(Run {
                         value,
                         meter: cpu.meter,
                         redirect,
+                        retval,
                     });
                 }
+                Ok(Stop::Exited(_)) => FaultKind::References {
+                    count: self.references.len(),
+                },
                 Ok(Stop::Paused) if cpu.meter.instructions < self.budget => {
                     interfere(&mut Storages {
                         maps: &mut self.maps,
@@ -336,7 +223,8 @@ impl Machine {
 pub(crate) struct Run {
     pub(crate) value: u64,
     pub(crate) meter: Meter,
-    pub(crate) redirect: Option<u32>,
+    pub(crate) redirect: Option<Redirect>,
+    pub(crate) retval: i32,
 }
 
 /// Sockets' storages, as another CPU sees them in the middle of a run.
@@ -362,23 +250,5 @@ pub(crate) fn fault(program: &str, kind: FaultKind) -> Fault {
         pc: 0,
         line: None,
         kind,
-    }
-}
-
-fn check_len(map: &str, expected: usize, len: usize) -> Result<(), MapError> {
-    if expected == len {
-        return Ok(());
-    }
-    Err(MapError::Length {
-        map: map.to_owned(),
-        expected,
-        len,
-    })
-}
-
-fn refused(map: &str, errno: i32) -> MapError {
-    MapError::Refused {
-        map: map.to_owned(),
-        errno,
     }
 }
