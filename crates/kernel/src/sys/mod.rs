@@ -6,10 +6,12 @@
     reason = "raw system calls; every other module of the crate stays without"
 )]
 
+mod bpf;
 mod ethtool;
 mod packet;
 mod receive;
 
+pub use bpf::{BpfLink, link_info, open_pinned, update_link};
 pub use ethtool::switch_off_offloads;
 pub use packet::{Link, bind_packet, packet_socket, send_frame};
 pub use receive::{Received, Receiver, SLOT, Vlan};
@@ -22,6 +24,14 @@ use std::{
 };
 
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result)
+    }
+}
+
+fn check_long(result: libc::c_long) -> io::Result<libc::c_long> {
     if result < 0 {
         Err(io::Error::last_os_error())
     } else {
@@ -118,9 +128,22 @@ pub fn option(
     capacity: usize,
 ) -> io::Result<Vec<u8>> {
     let mut value = vec![0; capacity];
-    let mut length = libc::socklen_t::try_from(capacity)
+    let length = read_option(socket, level, name, &mut value)?;
+    value.truncate(length);
+    Ok(value)
+}
+
+/// `getsockopt(2)` into a buffer that the kernel reads first, as `MCAST_MSFILTER` has it; how
+/// much of it the kernel filled.
+pub fn read_option(
+    socket: BorrowedFd<'_>,
+    level: i32,
+    name: i32,
+    value: &mut [u8],
+) -> io::Result<usize> {
+    let mut length = libc::socklen_t::try_from(value.len())
         .map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
-    // SAFETY: the kernel writes at most `length` bytes, which is the buffer's length.
+    // SAFETY: the kernel reads and writes at most `length` bytes, which is the slice's length.
     check(unsafe {
         libc::getsockopt(
             socket.as_raw_fd(),
@@ -130,8 +153,7 @@ pub fn option(
             &raw mut length,
         )
     })?;
-    value.truncate(length as usize);
-    Ok(value)
+    Ok(length as usize)
 }
 
 /// Waits until `socket` has something to read; `false` when the time is over or a signal came.
