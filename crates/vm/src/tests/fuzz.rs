@@ -10,7 +10,7 @@ use proptest::prelude::*;
 fn any_insn() -> impl Strategy<Value = bpf_insn> {
     let helper = prop::sample::select(vec![
         1, 2, 3, 5, 6, 7, 8, 9, 10, 11, 23, 26, 28, 38, 39, 41, 43, 49, 50, 57, 68, 95, 107, 108,
-        186, 187,
+        186, 187, 59, 79, 80, 83, 84, 85, 86, 96, 98, 99, 123, 152,
     ]);
     let number = prop_oneof![-64..64i32, any::<i32>(), Just(0x1000), Just(i32::MIN)];
     let offset = prop_oneof![-24..200i16, any::<i16>()];
@@ -45,6 +45,8 @@ proptest! {
         let _ = machine.set_option("main", socket, 0xe9ca, 1, &[0; 16]);
         let mut buffer = [0; 20];
         let _ = machine.get_option("main", socket, 0xe9ca, 1, 0, &mut buffer);
+        let _ = machine.create_socket("main", SocketKind { family: 10, ty: 1, protocol: 6 });
+        let _ = machine.run_sock_ops("main", 4, [1, 2, 3, 4], socket);
         let _ = crate::gso::segment(&skb, &mut |_| {});
     }
 }

@@ -1,7 +1,10 @@
 //! Tests that need the inside: hand-assembled programs on a machine of their own.
 
+mod frame;
 mod fuzz;
+mod hook;
 mod isa;
+mod lookup;
 mod map;
 mod memory;
 mod option;

@@ -72,6 +72,52 @@ fn growing_puts_zeros_behind_the_link_layer_header() {
 }
 
 #[test]
+fn each_tunnel_has_its_kind_and_protocol() {
+    let l2_4 = 4 << 56;
+    #[rustfmt::skip]
+    let table = [
+        (ETH_P_IP, 20, ENCAP_L3_IPV4, Tunnel::Ipip4, ETH_P_IP),
+        (ETH_P_IPV6, 20, ENCAP_L3_IPV4, Tunnel::Ipip4, ETH_P_IP),
+        (ETH_P_IP, 40, ENCAP_L3_IPV6, Tunnel::Ipip6, ETH_P_IPV6),
+        (ETH_P_IPV6, 32, ENCAP_L3_IPV4 | ENCAP_L4_UDP | l2_4, Tunnel::Udp, ETH_P_IP),
+        (ETH_P_IP, 28, ENCAP_L3_IPV4 | ENCAP_L4_GRE, Tunnel::Gre, ETH_P_IP),
+    ];
+    for (inner, amount, flags, tunnel, outer) in table {
+        let mut skb = Skb::new(frame().data(), inner);
+        adjust(&mut skb, amount, MODE_MAC, FIXED_GSO | flags).unwrap();
+        let encapsulation = skb.encapsulation.unwrap();
+        assert_eq!(encapsulation.tunnel, tunnel, "{flags:#x}");
+        assert_eq!(encapsulation.inner_protocol, inner);
+        assert_eq!(encapsulation.inner_network, 14 + amount as usize);
+        assert_eq!(skb.protocol, outer);
+        assert_eq!(
+            skb.data()[14..][..amount as usize],
+            vec![0; amount as usize]
+        );
+        // Whatever the kind, not a second time; taking off works, and does not allow it either.
+        let again = adjust(&mut skb, 40, MODE_MAC, FIXED_GSO | ENCAP_L3_IPV6);
+        assert_eq!(again, Err(EALREADY));
+        let decap = if inner == ETH_P_IP {
+            DECAP_L3_IPV4
+        } else {
+            DECAP_L3_IPV6
+        };
+        adjust(&mut skb, -amount, MODE_MAC, FIXED_GSO | decap).unwrap();
+        assert_eq!((skb.data(), skb.protocol), (frame().data(), inner));
+    }
+}
+
+#[test]
+fn an_ipv4_frame_may_become_an_ipv6_one_only_where_that_fits() {
+    // 60 bytes are 46 of packet: 20 off leaves 26, enough for IPv4 alone.
+    let ipv4 = || Skb::new(frame().data(), ETH_P_IP);
+    let shrunk = |flags| adjust(&mut ipv4(), -20, MODE_MAC, flags);
+    assert_eq!(shrunk(DECAP_L3_IPV6), Err(ENOTSUPP));
+    assert_eq!(shrunk(DECAP_L3_IPV4), Ok(()));
+    assert_eq!(shrunk(0), Ok(()));
+}
+
+#[test]
 fn growing_beyond_the_head_room_keeps_the_frame() {
     let mut skb = frame();
     for _ in 0..3 {
