@@ -287,7 +287,8 @@ fn options(reference: &Outcomes, other: &Outcomes, differs: &mut impl FnMut(usiz
 #[must_use]
 pub fn describe(batch: &Batch, event: usize) -> &'static str {
     match batch.events().get(event) {
-        Some(Event::Open(_)) => "open",
+        Some(Event::Open { .. }) => "open",
+        Some(Event::Policy(_)) => "policy",
         Some(Event::Close(_)) => "close",
         Some(Event::SetOption { .. }) => "setsockopt",
         Some(Event::GetOption { .. }) => "getsockopt",

@@ -6,12 +6,12 @@
 //! its payload begins.
 
 use crate::event::{Batch, Event, FlowId};
-use crate::scenario::{Assignment, FlowMatch, Scenario, Side, default_exit, overhead};
+use crate::scenario::{Assignment, CgroupId, FlowMatch, Scenario, Side, default_exit, overhead};
 use crate::trace::{self, Link, LinkDefect, LinkType, Timestamp};
 use dynencap_abi::{Exit, FlowKey, MAX_PAYLOAD_LEN};
 use dynencap_model::flow::{hash as flow_hash, key as flow_key};
 use dynencap_model::{Packet, segment};
-use flow::{End, Flow, matches, set_exit};
+use flow::{End, Flow, due, matches, set_exit};
 use lru::LruCache;
 use offload::super_packet;
 use std::num::NonZeroUsize;
@@ -96,6 +96,8 @@ pub struct Director {
     stray: Option<FlowId>,
     start: Option<Timestamp>,
     seen: u64,
+    /// How many of the policies have been looked at.
+    policies: usize,
 }
 
 impl Director {
@@ -111,6 +113,7 @@ impl Director {
             stray: None,
             start: None,
             seen: 0,
+            policies: 0,
         }
     }
 
@@ -127,9 +130,23 @@ impl Director {
         self.flows.peek(&key).map(|flow| flow.exit)
     }
 
+    /// The cgroup of a frame's flow; the host's own where it belongs to none.
+    #[must_use]
+    pub fn cgroup_of(&self, frame: &trace::Frame<'_>) -> CgroupId {
+        let flow = flow_name(frame).and_then(|FlowName(key)| self.flows.peek(&key));
+        flow.map_or(CgroupId::default(), |flow| flow.cgroup)
+    }
+
+    /// How many of the scenario's policies have taken effect.
+    #[must_use]
+    pub fn policies_in_effect(&self) -> usize {
+        self.policies
+    }
+
     /// Adds what a frame of the trace causes to a batch.
     pub fn direct(&mut self, frame: &trace::Frame<'_>, batch: &mut Batch) -> Record {
         let start = *self.start.get_or_insert(frame.time);
+        self.policies(frame, start, batch);
         let link = trace::link(frame.link_type, frame.bytes);
         let fate = match link.defect {
             Some(defect) => Fate::Defect(defect),
@@ -148,6 +165,20 @@ impl Director {
             trailer: batch.store(trailer),
             original_len: frame.original_len,
             fate,
+        }
+    }
+
+    /// Lets every policy take effect whose time has come; what holds from the start has been
+    /// set by the engines.
+    fn policies(&mut self, frame: &trace::Frame<'_>, start: Timestamp, batch: &mut Batch) {
+        while let Some(policy) = self.scenario.host.policies.get(self.policies) {
+            if let Some(at) = policy.at {
+                if !due(at, frame, start, 0) {
+                    return;
+                }
+                batch.push(frame.number, Event::Policy(self.policies));
+            }
+            self.policies += 1;
         }
     }
 
@@ -278,13 +309,16 @@ impl Director {
         // A SYN-ACK comes from the responder; without a SYN the first seen counts as initiator.
         let from_responder = syn.is_some_and(|syn| syn.ack);
         let key = if from_responder { key.reversed() } else { key };
-        let (exit, switches) = match &self.scenario.assignment {
-            Assignment::EveryFlow => (default_exit(flow_hash(&key)), Vec::new()),
+        let (exit, switches, cgroup) = match &self.scenario.assignment {
+            Assignment::EveryFlow => {
+                let exit = default_exit(flow_hash(&key));
+                (exit, Vec::new(), CgroupId::default())
+            }
             Assignment::Rules(rules) => rules
                 .iter()
                 .find(|rule| matches(&rule.matches, &key))
-                .map_or((Exit::NONE, Vec::new()), |rule| {
-                    (rule.exit, rule.switches.clone())
+                .map_or((Exit::NONE, Vec::new(), CgroupId::default()), |rule| {
+                    (rule.exit, rule.switches.clone(), rule.cgroup)
                 }),
         };
         if self.flows.len() == MAX_FLOWS
@@ -301,7 +335,8 @@ impl Director {
                     self.next += 1;
                     FlowId(self.next - 1)
                 });
-                batch.push(number, Event::Open(socket));
+                let flow = socket;
+                batch.push(number, Event::Open { flow, cgroup });
                 set_exit(socket, &Exit::NONE, &exit, number, batch);
                 socket
             })
@@ -316,6 +351,7 @@ impl Director {
             key,
             sockets,
             exit,
+            cgroup,
             switches,
             switched: 0,
             sent: 0,
@@ -330,16 +366,19 @@ impl Director {
         if let Some(stray) = self.stray {
             return stray;
         }
-        let exit = match &self.scenario.assignment {
-            Assignment::EveryFlow => default_exit(0),
+        let (exit, cgroup) = match &self.scenario.assignment {
+            Assignment::EveryFlow => (default_exit(0), CgroupId::default()),
             Assignment::Rules(rules) => rules
                 .iter()
                 .find(|rule| rule.matches == FlowMatch::default())
-                .map_or(Exit::NONE, |rule| rule.exit),
+                .map_or((Exit::NONE, CgroupId::default()), |rule| {
+                    (rule.exit, rule.cgroup)
+                }),
         };
         let stray = FlowId(self.next);
         self.next += 1;
-        batch.push(number, Event::Open(stray));
+        let flow = stray;
+        batch.push(number, Event::Open { flow, cgroup });
         set_exit(stray, &Exit::NONE, &exit, number, batch);
         self.stray = Some(stray);
         stray

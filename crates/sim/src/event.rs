@@ -3,6 +3,7 @@
 //! A batch owns its bytes in one buffer that is reused, so that replay allocates nothing per
 //! packet. Which frame becomes which event is the director's affair.
 
+use crate::scenario::CgroupId;
 use std::ops::Range;
 
 /// A place in the flow table; the engines keep a socket for each open one.
@@ -44,8 +45,13 @@ pub struct Gso {
 /// One thing that happens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// A socket is made.
-    Open(FlowId),
+    /// A socket is made, in a cgroup; options are set from there.
+    Open {
+        /// Which.
+        flow: FlowId,
+        /// Where.
+        cgroup: CgroupId,
+    },
     /// A socket is closed.
     Close(FlowId),
     /// `setsockopt` at our level.
@@ -77,6 +83,8 @@ pub enum Event {
         /// Set for a super-packet.
         gso: Option<Gso>,
     },
+    /// The policy at this place of [`crate::scenario::HostSpec::policies`] takes effect.
+    Policy(usize),
     /// A frame comes in from the uplink.
     Ingress {
         /// Ethernet type, host byte order.

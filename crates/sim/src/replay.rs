@@ -8,7 +8,7 @@ use crate::event::{Batch, Event};
 use crate::report::{EngineReport, Report, Totals};
 use crate::scenario::{Scenario, Segmentation};
 use crate::trace;
-use dynencap_abi::Verdict;
+use dynencap_abi::{Reason, Verdict};
 use std::time::{Duration, Instant};
 
 /// A batch is run when it holds so many events …
@@ -227,7 +227,10 @@ impl Replay {
                 let leaves = !outcome.frames.is_empty();
                 // Cut first, the last segment may fit where the first does not.
                 let mixed = self.segmentation == Segmentation::SegmentFirst && outcome.segments > 0;
-                if leaves != (reason.verdict() != Verdict::Dropped) && !mixed {
+                // A sender that is told gets a frame for the one that was dropped.
+                let answered = reason == Reason::TooBigTold;
+                let expected = reason.verdict() != Verdict::Dropped || answered;
+                if leaves != expected && !mixed {
                     violations.push(format!(
                         "total: {name}, packet {packet}: {} with {} frames",
                         reason.name(),

@@ -124,10 +124,17 @@ fn locate(
         if frame.number != packet {
             continue;
         }
+        // What held at the packet holds from the start of the smaller trace.
+        here.host.policies.truncate(director.policies_in_effect());
+        for policy in &mut here.host.policies {
+            policy.at = None;
+        }
         if let Some(exit) = director.exit_of(&frame) {
             let (matches, switches) = (FlowMatch::default(), Vec::new());
+            let cgroup = director.cgroup_of(&frame);
             here.assignment = Assignment::Rules(vec![Rule {
                 matches,
+                cgroup,
                 exit,
                 switches,
             }]);

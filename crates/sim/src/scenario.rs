@@ -13,9 +13,12 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::path::Path;
 
 mod file;
+mod policy;
 #[cfg(test)]
 mod tests;
 mod write;
+
+pub use policy::{CgroupId, PolicySpec};
 
 /// Why a scenario is refused.
 #[derive(Debug, thiserror::Error)]
@@ -79,6 +82,35 @@ pub struct HostSpec {
     pub segmentation: Segmentation,
     /// Tunnels that end here.
     pub tunnels: Vec<(TunnelKey, TunnelSpec)>,
+    /// Names of the host's cgroups below its own, which is the first and has no name; each
+    /// stands behind those above it.
+    pub cgroups: Vec<String>,
+    /// Policies, in the order in which they take effect.
+    pub policies: Vec<PolicySpec>,
+}
+
+impl HostSpec {
+    /// The cgroups from the root to this one, under ids that engines without cgroups of their
+    /// own may give them.
+    #[must_use]
+    pub fn cgroup_path(&self, cgroup: CgroupId) -> Vec<u64> {
+        const ROOT: u64 = 1;
+        let id = |at: usize| ROOT + 1 + at as u64;
+        let mut path = vec![ROOT, id(0)];
+        if let Some(name) = self.cgroups.get(cgroup.0).filter(|name| !name.is_empty()) {
+            let above = |other: &str| {
+                name.strip_prefix(other)
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            };
+            let cgroups = self.cgroups.iter().enumerate().skip(1);
+            path.extend(
+                cgroups
+                    .filter(|(_, other)| above(other))
+                    .map(|(at, _)| id(at)),
+            );
+        }
+        path
+    }
 }
 
 /// Which flows a rule is for, seen from the initiator; what is not said matches all.
@@ -97,7 +129,7 @@ pub struct FlowMatch {
 }
 
 /// When a switch takes place.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum At {
     /// Before packet n of the trace (1-based, as capture tools number them).
     Packet(u64),
@@ -121,6 +153,8 @@ pub struct Switch {
 pub struct Rule {
     /// For which flows.
     pub matches: FlowMatch,
+    /// The cgroup of their sockets and of who sets their options.
+    pub cgroup: CgroupId,
     /// The exit at the start; [`Exit::NONE`] for none.
     pub exit: Exit,
     /// Changes in order.
@@ -166,6 +200,8 @@ impl Default for Scenario {
                 },
                 segmentation: Segmentation::GsoAware,
                 tunnels: Vec::new(),
+                cgroups: vec![String::new()],
+                policies: Vec::new(),
             },
             side: Side::Initiator,
             gso_size: None,
@@ -237,13 +273,15 @@ pub fn default_exit(hash: u64) -> Exit {
 /// packets were super-packets; what engines emit is measured, not computed from this.
 #[must_use]
 pub fn overhead(exit: &Exit) -> usize {
-    match (exit.flags & Exit::GATEWAY != 0, exit.flags & Exit::UDP != 0) {
-        (false, _) => 0,
-        (true, false) => dynencap_abi::IPV6_HEADER_LEN,
-        (true, true) => {
-            dynencap_abi::IPV6_HEADER_LEN
-                + dynencap_abi::UDP_HEADER_LEN
-                + usize::from(exit.header_len)
-        }
+    if exit.flags & Exit::GATEWAY == 0 {
+        return 0;
+    }
+    let ip = match exit.flags & Exit::IPV4 {
+        0 => dynencap_abi::IPV6_HEADER_LEN,
+        _ => dynencap_abi::IPV4_HEADER_LEN,
+    };
+    match exit.flags & Exit::UDP {
+        0 => ip,
+        _ => ip + dynencap_abi::UDP_HEADER_LEN + usize::from(exit.header_len),
     }
 }

@@ -351,7 +351,8 @@ impl Replay {
         socket.ok_or(Error::UnknownFlow { flow: flow.0 })
     }
 
-    fn loaded_mut(&mut self) -> Result<&mut Loaded, Error> {
+    /// The programs and their maps.
+    pub fn loaded_mut(&mut self) -> Result<&mut Loaded, Error> {
         self.loaded.as_mut().ok_or(Error::Interrupted)
     }
 }

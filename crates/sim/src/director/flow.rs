@@ -2,10 +2,10 @@
 //! lead from one exit to another.
 
 use crate::event::{Batch, Event, FlowId};
-use crate::scenario::{At, FlowMatch, Switch};
+use crate::scenario::{At, CgroupId, FlowMatch, Switch};
 use crate::trace::{self, Timestamp};
-use dynencap_abi::option::{ENCAP_GW, ENCAP_UDP, GATEWAY_LEN, PORTS_LEN};
-use dynencap_abi::{Exit, FlowKey, MAX_HEADER_LEN};
+use dynencap_abi::option::{ENCAP_GW, ENCAP_INFO, ENCAP_UDP, GATEWAY_LEN, PORTS_LEN};
+use dynencap_abi::{Exit, FlowKey, Info, MAX_HEADER_LEN};
 use std::net::{IpAddr, Ipv6Addr};
 
 /// Which end of a flow a packet comes from.
@@ -22,6 +22,8 @@ pub(super) struct Flow {
     /// The sockets of the initiator and of the responder, as far as they send.
     pub(super) sockets: [Option<FlowId>; 2],
     pub(super) exit: Exit,
+    /// Where its sockets were made.
+    pub(super) cgroup: CgroupId,
     pub(super) switches: Vec<Switch>,
     /// How many of `switches` have taken place.
     pub(super) switched: usize,
@@ -35,12 +37,7 @@ impl Flow {
     /// Lets every switch take place whose time has come, before the packet at hand leaves.
     pub(super) fn switch(&mut self, frame: &trace::Frame<'_>, start: Timestamp, batch: &mut Batch) {
         while let Some(switch) = self.switches.get(self.switched).copied() {
-            let due = match switch.at {
-                At::Packet(number) => frame.number >= number,
-                At::FlowPacket(number) => self.sent >= number,
-                At::Nanoseconds(after) => frame.time.0.saturating_sub(start.0) >= after,
-            };
-            if !due {
+            if !due(switch.at, frame, start, self.sent) {
                 return;
             }
             for socket in self.sockets.into_iter().flatten() {
@@ -49,6 +46,15 @@ impl Flow {
             self.exit = switch.exit;
             self.switched += 1;
         }
+    }
+}
+
+/// Whether a moment has come before this frame, given how many packets its flow has sent.
+pub(super) fn due(at: At, frame: &trace::Frame<'_>, start: Timestamp, sent: u64) -> bool {
+    match at {
+        At::Packet(number) => frame.number >= number,
+        At::FlowPacket(number) => sent >= number,
+        At::Nanoseconds(after) => frame.time.0.saturating_sub(start.0) >= after,
     }
 }
 
@@ -66,9 +72,10 @@ pub(super) fn set_exit(flow: FlowId, from: &Exit, to: &Exit, cause: u64, batch: 
         }
         value
     };
-    let gateway = |exit: &Exit| match exit.flags & Exit::GATEWAY {
-        0 => Vec::new(),
-        _ => exit.gateway.to_vec(),
+    let gateway = |exit: &Exit| match (exit.flags & Exit::GATEWAY, exit.flags & Exit::IPV4) {
+        (0, _) => Vec::new(),
+        (_, 0) => exit.gateway.to_vec(),
+        _ => exit.gateway.iter().skip(12).copied().collect(),
     };
     if udp(from) != udp(to) {
         let value = batch.store(&udp(to));
@@ -92,23 +99,18 @@ pub(super) fn set_exit(flow: FlowId, from: &Exit, to: &Exit, cause: u64, batch: 
             },
         );
     }
-    batch.push(
-        cause,
-        Event::GetOption {
+    for (name, capacity) in [
+        (ENCAP_GW, GATEWAY_LEN),
+        (ENCAP_UDP, PORTS_LEN + MAX_HEADER_LEN),
+        (ENCAP_INFO, size_of::<Info>()),
+    ] {
+        let event = Event::GetOption {
             flow,
-            name: ENCAP_GW,
-            capacity: GATEWAY_LEN,
-        },
-    );
-    let capacity = PORTS_LEN + MAX_HEADER_LEN;
-    batch.push(
-        cause,
-        Event::GetOption {
-            flow,
-            name: ENCAP_UDP,
+            name,
             capacity,
-        },
-    );
+        };
+        batch.push(cause, event);
+    }
 }
 
 /// Whether a rule is for the flow that its initiator sees as `key`.

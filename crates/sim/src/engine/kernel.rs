@@ -5,8 +5,8 @@
 
 use super::{Attribution, Engine, EngineError, EngineKind, Fault, Frames, Outcome, Outcomes, Port};
 use crate::event::{Batch, Event, FlowId, Gso, Transport};
-use crate::scenario::{HostSpec, Segmentation};
-use dynencap_abi::Reason;
+use crate::scenario::{CgroupId, HostSpec, PolicySpec, Segmentation};
+use dynencap_abi::{Policy, Reason};
 use dynencap_kernel as kernel;
 
 type Counters = [u64; Reason::COUNT];
@@ -14,8 +14,13 @@ type Counters = [u64; Reason::COUNT];
 /// See the module.
 pub struct KernelEngine {
     replay: kernel::Replay,
-    sockets: Vec<Option<kernel::FlowId>>,
-    segmentation: Segmentation,
+    /// With the cgroup in which each was made.
+    sockets: Vec<Option<(kernel::FlowId, CgroupId)>>,
+    spec: HostSpec,
+    /// The ids of the cgroups.
+    cgroups: Vec<u64>,
+    /// How many policies have taken effect: the next one's id.
+    policies: u32,
     attribution: Attribution,
     /// The counters when they were last looked at.
     counted: Counters,
@@ -59,19 +64,55 @@ impl KernelEngine {
         for (key, tunnel) in &spec.tunnels {
             replay.add_tunnel(*key, *tunnel).map_err(failed)?;
         }
+        let cgroups = spec.cgroups.iter().map(|name| replay.make_cgroup(name));
+        let cgroups = cgroups.collect::<Result<_, _>>().map_err(failed)?;
         let bare = replay.open_flow().map_err(failed)?;
         let counted = replay.counters().map_err(failed)?;
-        Ok(Self {
+        let mut engine = Self {
             replay,
-            sockets: vec![Some(bare)],
-            segmentation: spec.segmentation,
+            sockets: vec![Some((bare, CgroupId::default()))],
+            spec: spec.clone(),
+            cgroups,
+            policies: 0,
             attribution,
             counted,
-        })
+        };
+        for policy in spec.policies.iter().filter(|policy| policy.at.is_none()) {
+            engine.set_policy(policy).map_err(failed)?;
+        }
+        Ok(engine)
+    }
+
+    fn set_policy(&mut self, spec: &PolicySpec) -> Result<(), kernel::Error> {
+        self.policies += 1;
+        let Some(cgroup) = self.cgroups.get(spec.cgroup.0).copied() else {
+            return Ok(());
+        };
+        let loaded = self.replay.loaded_mut()?;
+        match spec.policy {
+            Some(policy) => {
+                let id = self.policies;
+                for (key, value) in spec.keys(id) {
+                    loaded.set_policy_exit(&key, value)?;
+                }
+                loaded.set_policy(cgroup, &Policy { id, ..policy })?;
+            }
+            None => loaded.remove_policy(cgroup)?,
+        }
+        loaded.raise_policy_generation().map(drop)
+    }
+
+    /// Moves to a cgroup, so that the next socket is made or the next option set there.
+    fn enter(&mut self, cgroup: CgroupId) -> Result<(), Trouble> {
+        if let Some(name) = self.spec.cgroups.get(cgroup.0) {
+            self.replay.enter_cgroup(name)?;
+        }
+        Ok(())
     }
 
     fn socket(&self, flow: FlowId) -> Result<kernel::FlowId, Trouble> {
         let socket = self.sockets.get(flow.index()).copied().flatten();
+        let socket = socket.map(|(socket, _)| socket);
         socket.ok_or_else(|| Trouble::Event(format!("flow {} has no socket", flow.0)))
     }
 
@@ -97,7 +138,8 @@ impl KernelEngine {
     fn call(&mut self, batch: &Batch, event: &Event) -> Result<Option<Outcome>, Trouble> {
         let mut outcome = Outcome::default();
         match event {
-            Event::Open(flow) => {
+            Event::Open { flow, cgroup } => {
+                self.enter(*cgroup)?;
                 let socket = self.replay.open_flow()?;
                 if let Ok(old) = self.socket(*flow) {
                     self.replay.close_flow(old)?;
@@ -106,7 +148,7 @@ impl KernelEngine {
                     self.sockets.resize(flow.index() + 1, None);
                 }
                 if let Some(slot) = self.sockets.get_mut(flow.index()) {
-                    *slot = Some(socket);
+                    *slot = Some((socket, *cgroup));
                 }
             }
             Event::Close(flow) => {
@@ -118,6 +160,9 @@ impl KernelEngine {
             }
             Event::SetOption { flow, name, value } => {
                 let socket = self.socket(*flow)?;
+                // The caller is in the socket's own cgroup.
+                let cgroup = self.sockets.get(flow.index()).copied().flatten();
+                self.enter(cgroup.map_or(CgroupId::default(), |(_, cgroup)| cgroup))?;
                 let result = self.replay.set_option(socket, *name, batch.bytes(value))?;
                 outcome.errno = Some(result.err().unwrap_or(0));
             }
@@ -130,6 +175,11 @@ impl KernelEngine {
                 match self.replay.option(socket, *name, *capacity)? {
                     Ok(value) => (outcome.errno, outcome.value) = (Some(0), Some(value)),
                     Err(errno) => outcome.errno = Some(errno),
+                }
+            }
+            Event::Policy(at) => {
+                if let Some(policy) = self.spec.policies.get(*at).cloned() {
+                    self.set_policy(&policy)?;
                 }
             }
             Event::Egress { .. } | Event::Ingress { .. } => return Ok(None),
@@ -179,7 +229,7 @@ impl KernelEngine {
                 ethertype,
                 packet,
                 gso: Some(gso),
-            } if self.segmentation == Segmentation::SegmentFirst => {
+            } if self.spec.segmentation == Segmentation::SegmentFirst => {
                 let socket = self.socket(*flow)?;
                 let bytes = batch.bytes(packet);
                 let whole = kernel::Packet {
@@ -232,7 +282,7 @@ impl KernelEngine {
     fn settle_batch(&mut self, outcomes: &mut Outcomes) -> Result<(), Trouble> {
         let grown = self.settle(&mut outcomes.frames)?;
         add(&mut outcomes.counters, &grown);
-        add(&mut outcomes.verdicts, &grown);
+        add(&mut outcomes.verdicts, &without_told(&grown));
         Ok(())
     }
 
@@ -301,12 +351,22 @@ fn translate(gso: &Gso) -> kernel::Gso {
     }
 }
 
+/// Without what the ICMP errors to senders counted as when they came in.
+fn without_told(grown: &Counters) -> Counters {
+    let mut frames = *grown;
+    let told = grown[Reason::TooBigTold as usize];
+    let errors = &mut frames[Reason::NotTunnel as usize];
+    *errors = errors.saturating_sub(told);
+    frames
+}
+
 /// The one reason that was counted once; `None` where it was not exactly one.
 fn only(grown: &Counters) -> Option<Reason> {
+    let grown = without_told(grown);
     let counted = Reason::ALL
         .iter()
         .zip(grown)
-        .filter(|(_, count)| **count > 0);
+        .filter(|(_, count)| *count > 0);
     match counted.collect::<Vec<_>>()[..] {
         [(reason, 1)] => Some(*reason),
         _ => None,

@@ -2,8 +2,9 @@
 
 use super::{Attribution, Engine, EngineError, EngineKind, Frames, Outcome, Outcomes, Port};
 use crate::event::{Batch, Event, FlowId, Gso};
-use crate::scenario::{HostSpec, Segmentation};
+use crate::scenario::{CgroupId, HostSpec, PolicySpec, Segmentation};
 use dynencap_abi::option::{AF_PACKET, SOCK_RAW};
+use dynencap_abi::{Config, Policy};
 use dynencap_model::{self as model, Host, Packet, Sink, Socket, SocketKind, segment};
 
 /// What replay opens for each flow, in every engine.
@@ -17,20 +18,27 @@ const REPLAY_SOCKET: SocketKind = SocketKind {
 pub struct ModelEngine {
     host: Host,
     sockets: Vec<Option<Socket>>,
-    segmentation: Segmentation,
-    segments: Vec<dynencap_model::Frame>,
+    spec: HostSpec,
+    /// How many policies have taken effect: the next one's id.
+    policies: u32,
+    segments: Vec<model::Frame>,
+    /// ICMP errors to senders, on their way to ingress.
+    told: Vec<model::Frame>,
 }
 
-struct Into<'a>(&'a mut Frames);
+/// What is delivered goes to a place of its own.
+struct Into<'a>(&'a mut Frames, Option<&'a mut Vec<model::Frame>>);
 
 impl Sink for Into<'_> {
     fn frame(&mut self, port: model::Port, ethertype: u16, parts: &[&[u8]]) {
-        let port = match port {
+        match (port, &mut self.1) {
+            (model::Port::Delivered, Some(told)) => told.frame(port, ethertype, parts),
+            (model::Port::Delivered, None) => self.0.push(Port::Delivered, ethertype, parts),
             // Nothing is sent to a segmenter: the batch says where packets are cut.
-            model::Port::Wire | model::Port::Segmenter => Port::Wire,
-            model::Port::Delivered => Port::Delivered,
-        };
-        self.0.push(port, ethertype, parts);
+            (model::Port::Wire | model::Port::Segmenter, _) => {
+                self.0.push(Port::Wire, ethertype, parts);
+            }
+        }
     }
 }
 
@@ -42,16 +50,41 @@ impl ModelEngine {
         for (key, tunnel) in &spec.tunnels {
             host.add_tunnel(*key, *tunnel);
         }
-        Self {
+        let own = spec.cgroup_path(CgroupId::default());
+        let mut engine = Self {
             host,
-            sockets: vec![Some(Socket::new(REPLAY_SOCKET))],
-            segmentation: spec.segmentation,
+            sockets: vec![Some(Socket::in_cgroup(REPLAY_SOCKET, &own))],
+            spec: spec.clone(),
+            policies: 0,
             segments: Vec::new(),
+            told: Vec::new(),
+        };
+        for policy in spec.policies.iter().filter(|policy| policy.at.is_none()) {
+            engine.set_policy(policy);
         }
+        engine
     }
 
-    fn socket(&mut self, flow: FlowId) -> Option<&mut Socket> {
-        self.sockets.get_mut(flow.index())?.as_mut()
+    fn set_policy(&mut self, spec: &PolicySpec) {
+        self.policies += 1;
+        let path = self.spec.cgroup_path(spec.cgroup);
+        let cgroup = path.last().copied().unwrap_or_default();
+        match spec.policy {
+            Some(policy) => {
+                let id = self.policies;
+                for (key, value) in spec.keys(id) {
+                    // A prefix of the scenario is never too long.
+                    let _ = self.host.set_policy_exit(&key, value);
+                }
+                self.host.set_policy(cgroup, Policy { id, ..policy });
+            }
+            None => drop(self.host.remove_policy(cgroup)),
+        }
+        let config = *self.host.config();
+        self.host.set_config(Config {
+            policy_generation: config.policy_generation.wrapping_add(1),
+            ..config
+        });
     }
 
     fn egress(
@@ -62,30 +95,26 @@ impl ModelEngine {
         frames: &mut Frames,
     ) -> Outcome {
         let socket = self.sockets.get(flow.index()).and_then(Option::as_ref);
-        let sink = &mut Into(frames);
+        let sink = &mut Into(frames, Some(&mut self.told));
         let mut outcome = Outcome::default();
         let gso_size = gso.map_or(0, |gso| gso.size);
         let whole = Packet { gso_size, ..packet };
-        if gso_size == 0 || self.segmentation == Segmentation::GsoAware {
+        self.segments.clear();
+        if gso_size > 0 && self.spec.segmentation == Segmentation::SegmentFirst {
+            outcome.segments = segment::segment(&whole, &mut self.segments).unwrap_or(0);
+        }
+        if self.segments.is_empty() {
             let egress = self.host.egress(socket, whole, sink);
             outcome.reason = Some(egress.reason);
             outcome.segments = egress.segments;
-            return outcome;
         }
-        self.segments.clear();
-        let Some(count) = segment::segment(&whole, &mut self.segments) else {
-            outcome.reason = Some(self.host.egress(socket, whole, sink).reason);
-            return outcome;
-        };
-        outcome.segments = count;
         for segment in &self.segments {
-            let packet = Packet {
-                ethertype: segment.ethertype,
-                bytes: &segment.bytes,
-                gso_size: 0,
-            };
-            let egress = self.host.egress(socket, packet, sink);
+            let egress = self.host.egress(socket, as_packet(segment), sink);
             outcome.reason = Some(outcome.reason.unwrap_or(egress.reason));
+        }
+        // What a sender is told comes in at the uplink, past the programs there.
+        for told in self.told.drain(..) {
+            self.host.ingress(as_packet(&told), &mut Into(frames, None));
         }
         outcome
     }
@@ -97,8 +126,9 @@ impl ModelEngine {
                 if self.sockets.len() <= flow.index() {
                     self.sockets.resize(flow.index() + 1, None);
                 }
+                let path = self.spec.cgroup_path(*cgroup);
                 if let Some(slot) = self.sockets.get_mut(flow.index()) {
-                    *slot = Some(Socket::new(REPLAY_SOCKET));
+                    *slot = Some(Socket::in_cgroup(REPLAY_SOCKET, &path));
                 }
             }
             Event::Close(flow) => {
@@ -107,28 +137,32 @@ impl ModelEngine {
                 }
             }
             Event::SetOption { flow, name, value } => {
-                let config = *self.host.config();
-                let result = self
-                    .socket(*flow)
-                    .map(|socket| socket.set_option(&config, *name, batch.bytes(value)));
-                outcome.errno = result.map(|r| r.map_or_else(|errno| errno.0, |()| 0));
+                // The caller is in the socket's own cgroup.
+                if let Some(socket) = self.sockets.get_mut(flow.index()).and_then(Option::as_mut) {
+                    let caller = socket.cgroup().to_vec();
+                    let value = batch.bytes(value);
+                    let result = self.host.set_option(socket, &caller, *name, value);
+                    outcome.errno = Some(result.map_or_else(|errno| errno.0, |()| 0));
+                }
             }
             Event::GetOption {
                 flow,
                 name,
                 capacity,
             } => {
-                let config = *self.host.config();
-                let result = self
-                    .socket(*flow)
-                    .map(|socket| socket.option(&config, *name, *capacity));
-                match result {
+                let socket = self.sockets.get(flow.index()).and_then(Option::as_ref);
+                match socket.map(|socket| self.host.option(socket, *name, *capacity)) {
                     Some(Ok(value)) => {
                         outcome.errno = Some(0);
                         outcome.value = Some(value.to_vec());
                     }
                     Some(Err(errno)) => outcome.errno = Some(errno.0),
                     None => {}
+                }
+            }
+            Event::Policy(at) => {
+                if let Some(policy) = self.spec.policies.get(*at).cloned() {
+                    self.set_policy(&policy);
                 }
             }
             Event::Egress {
@@ -152,11 +186,19 @@ impl ModelEngine {
                     bytes,
                     gso_size: 0,
                 };
-                let sink = &mut Into(frames);
+                let sink = &mut Into(frames, None);
                 outcome.reason = Some(self.host.ingress(packet, sink));
             }
         }
         outcome
+    }
+}
+
+fn as_packet(frame: &model::Frame) -> Packet<'_> {
+    Packet {
+        ethertype: frame.ethertype,
+        bytes: &frame.bytes,
+        gso_size: 0,
     }
 }
 

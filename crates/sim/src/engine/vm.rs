@@ -3,9 +3,9 @@
 
 use super::{Attribution, Engine, EngineError, EngineKind, Fault, Outcome, Outcomes, Port};
 use crate::event::{Batch, Event, FlowId, Gso, Transport};
-use crate::scenario::{HostSpec, Segmentation};
+use crate::scenario::{CgroupId, HostSpec, PolicySpec, Segmentation};
 use dynencap_abi::option::{AF_PACKET, ENOPROTOOPT, SOCK_RAW, SOL_DYNENCAP};
-use dynencap_abi::{Reason, object};
+use dynencap_abi::{Config, Policy, Reason, object};
 use dynencap_vm::{self as vm, Machine, Skb, gso};
 
 const ETHERNET_LEN: usize = 14;
@@ -16,8 +16,11 @@ const TC_ACT_SHOT: i32 = 2;
 /// See the module.
 pub struct VmEngine {
     machine: Machine,
-    sockets: Vec<Option<vm::SocketId>>,
-    segmentation: Segmentation,
+    /// With the cgroup in which each was made.
+    sockets: Vec<Option<(vm::SocketId, CgroupId)>>,
+    spec: HostSpec,
+    /// How many policies have taken effect: the next one's id, and their generation.
+    policies: u32,
     skb: Skb,
     frame: Vec<u8>,
     segments: Vec<Vec<u8>>,
@@ -47,18 +50,53 @@ impl VmEngine {
                 .update_map(object::TUNNELS, &key.to_bytes(), &tunnel.to_bytes())
                 .map_err(|error| failed(&error))?;
         }
+        let own = CgroupId::default();
+        machine.set_task_cgroup(&spec.cgroup_path(own));
         let bare = machine.open_socket(REPLAY_SOCKET);
         let mut engine = Self {
             machine,
-            sockets: vec![Some(bare)],
-            segmentation: spec.segmentation,
+            sockets: vec![Some((bare, own))],
+            spec: spec.clone(),
+            policies: 0,
             skb: Skb::default(),
             frame: Vec::new(),
             segments: Vec::new(),
             counted: [0; Reason::COUNT],
         };
+        for policy in spec.policies.iter().filter(|policy| policy.at.is_none()) {
+            engine.set_policy(policy).map_err(|error| failed(&error))?;
+        }
         engine.counted = engine.counters()?;
         Ok(engine)
+    }
+
+    fn set_policy(&mut self, spec: &PolicySpec) -> Result<(), vm::MapError> {
+        self.policies += 1;
+        let path = self.spec.cgroup_path(spec.cgroup);
+        let cgroup = path.last().copied().unwrap_or_default().to_ne_bytes();
+        match spec.policy {
+            Some(policy) => {
+                let id = self.policies;
+                for (key, value) in spec.keys(id) {
+                    let (key, value) = (key.to_bytes(), value.to_ne_bytes());
+                    self.machine
+                        .update_map(object::POLICY_EXITS, &key, &value)?;
+                }
+                let policy = Policy { id, ..policy };
+                self.machine
+                    .update_map(object::POLICIES, &cgroup, &policy.to_bytes())?;
+            }
+            None if self.machine.map_value(object::POLICIES, &cgroup)?.is_some() => {
+                self.machine.delete_map_entry(object::POLICIES, &cgroup)?;
+            }
+            None => {}
+        }
+        let config = Config {
+            policy_generation: self.policies,
+            ..self.spec.config
+        };
+        self.machine
+            .update_map(object::CONFIG, &0u32.to_ne_bytes(), &config.to_bytes())
     }
 
     fn counters(&self) -> Result<[u64; Reason::COUNT], EngineError> {
@@ -97,6 +135,7 @@ impl VmEngine {
     fn reload(&mut self, ethertype: u16, flow: Option<FlowId>) {
         self.skb.reset(&self.frame, ethertype);
         let socket = flow.and_then(|flow| self.sockets.get(flow.index()).copied().flatten());
+        let socket = socket.map(|(socket, _)| socket);
         self.skb.socket = socket;
         self.skb.mark = socket.map_or(0, |socket| self.machine.mark(socket));
     }
@@ -111,7 +150,11 @@ impl VmEngine {
             .reason(&mut outcomes.counters)
             .map_err(Trouble::Engine)?;
         let mut made = 0;
-        if run.action != TC_ACT_SHOT {
+        if let Some(redirect) = run.redirect {
+            if redirect.direction == vm::Direction::Ingress {
+                self.told(outcomes)?;
+            }
+        } else if run.action != TC_ACT_SHOT {
             let frames = &mut outcomes.frames;
             if self.skb.is_gso() {
                 made = gso::segment(&self.skb, &mut |frame: &[u8]| {
@@ -128,6 +171,23 @@ impl VmEngine {
         })
     }
 
+    /// What a sender is told comes in at the uplink, past the programs there.
+    fn told(&mut self, outcomes: &mut Outcomes) -> Result<(), Trouble> {
+        self.frame.clear();
+        self.frame.extend_from_slice(self.skb.data());
+        self.reload(ethertype_of(&self.frame), None);
+        let run = self
+            .machine
+            .run_tc(object::INGRESS, &mut self.skb)
+            .map_err(trouble)?;
+        self.reason(&mut outcomes.counters)
+            .map_err(Trouble::Engine)?;
+        if run.action != TC_ACT_SHOT {
+            emit(&mut outcomes.frames, Port::Delivered, self.skb.data());
+        }
+        Ok(())
+    }
+
     fn egress(
         &mut self,
         flow: FlowId,
@@ -139,7 +199,7 @@ impl VmEngine {
         self.load_frame(ethertype, packet, Some(flow));
         self.skb.gso = gso.map(|gso| translate(gso, ethertype));
         let mut outcome = Outcome::default();
-        if gso.is_none() || self.segmentation == Segmentation::GsoAware {
+        if gso.is_none() || self.spec.segmentation == Segmentation::GsoAware {
             let done = self.transmit(outcomes)?;
             (outcome.reason, outcome.segments) = (done.reason, done.segments);
             return Ok(outcome);
@@ -167,24 +227,30 @@ impl VmEngine {
     ) -> Result<Outcome, Trouble> {
         let mut outcome = Outcome::default();
         match event {
-            Event::Open(flow) => {
+            Event::Open { flow, cgroup } => {
+                self.machine
+                    .set_task_cgroup(&self.spec.cgroup_path(*cgroup));
                 let socket = self.machine.open_socket(REPLAY_SOCKET);
                 if self.sockets.len() <= flow.index() {
                     self.sockets.resize(flow.index() + 1, None);
                 }
                 if let Some(slot) = self.sockets.get_mut(flow.index())
-                    && let Some(old) = slot.replace(socket)
+                    && let Some((old, _)) = slot.replace((socket, *cgroup))
                 {
                     self.machine.close_socket(old);
                 }
             }
             Event::Close(flow) => {
-                if let Some(socket) = self.sockets.get_mut(flow.index()).and_then(Option::take) {
+                let slot = self.sockets.get_mut(flow.index());
+                if let Some((socket, _)) = slot.and_then(Option::take) {
                     self.machine.close_socket(socket);
                 }
             }
             Event::SetOption { flow, name, value } => {
                 let socket = self.socket(*flow)?;
+                // The caller is in the socket's own cgroup.
+                let cgroup = self.cgroup(*flow);
+                self.machine.set_task_cgroup(&self.spec.cgroup_path(cgroup));
                 let (program, value) = (object::SET_OPTION, batch.bytes(value));
                 let set = self
                     .machine
@@ -229,6 +295,12 @@ impl VmEngine {
                 let bytes = batch.bytes(packet);
                 return self.egress(*flow, *ethertype, bytes, gso.as_ref(), outcomes);
             }
+            Event::Policy(at) => {
+                if let Some(policy) = self.spec.policies.get(*at).cloned() {
+                    self.set_policy(&policy)
+                        .map_err(|error| Trouble::Event(super::chain(&error)))?;
+                }
+            }
             Event::Ingress { ethertype, packet } => {
                 self.load_frame(*ethertype, batch.bytes(packet), None);
                 let run = self
@@ -248,7 +320,13 @@ impl VmEngine {
 
     fn socket(&self, flow: FlowId) -> Result<vm::SocketId, Trouble> {
         let socket = self.sockets.get(flow.index()).copied().flatten();
+        let socket = socket.map(|(socket, _)| socket);
         socket.ok_or_else(|| Trouble::Event(format!("flow {} has no socket", flow.0)))
+    }
+
+    fn cgroup(&self, flow: FlowId) -> CgroupId {
+        let socket = self.sockets.get(flow.index()).copied().flatten();
+        socket.map_or(CgroupId::default(), |(_, cgroup)| cgroup)
     }
 }
 
@@ -279,14 +357,16 @@ fn translate(gso: &Gso, ethertype: u16) -> vm::Gso {
 }
 
 fn emit(frames: &mut super::Frames, port: Port, frame: &[u8]) {
-    let Some((header, packet)) = frame.split_at_checked(ETHERNET_LEN) else {
+    let Some((_, packet)) = frame.split_at_checked(ETHERNET_LEN) else {
         return;
     };
-    let ethertype = match header {
-        [.., high, low] => u16::from_be_bytes([*high, *low]),
-        _ => 0,
-    };
-    frames.push(port, ethertype, &[packet]);
+    frames.push(port, ethertype_of(frame), &[packet]);
+}
+
+fn ethertype_of(frame: &[u8]) -> u16 {
+    let field = frame.get(ETHERNET_LEN - 2..ETHERNET_LEN);
+    let field = field.and_then(|field| field.first_chunk());
+    field.copied().map_or(0, u16::from_be_bytes)
 }
 
 impl Engine for VmEngine {

@@ -2,9 +2,11 @@
 //!
 //! Every problem is reported as (field as in the file, what is wrong and what was expected).
 
+use super::policy::{PolicyTable, cgroup_named};
 use super::*;
+use std::net::Ipv4Addr;
 
-type Problem = (String, String);
+pub(super) type Problem = (String, String);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -19,6 +21,8 @@ pub(super) struct ScenarioFile {
     flow: Vec<FlowTable>,
     #[serde(default)]
     tunnel: Vec<TunnelTable>,
+    #[serde(default)]
+    policy: Vec<PolicyTable>,
 }
 
 #[derive(Deserialize, Default)]
@@ -26,6 +30,14 @@ pub(super) struct ScenarioFile {
 struct HostTable {
     uplink_mtu: Option<u32>,
     source: Option<Ipv6Addr>,
+    source4: Option<Ipv4Addr>,
+    hop_limit: Option<u8>,
+    #[serde(default)]
+    udp_checksum: bool,
+    #[serde(default)]
+    tell_too_big: bool,
+    #[serde(default)]
+    deny_by_default: bool,
     segmentation: Option<Segmentation>,
 }
 
@@ -39,7 +51,7 @@ struct ReplayTable {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ExitTable {
-    gateway: Ipv6Addr,
+    gateway: IpAddr,
     udp: Option<UdpTable>,
 }
 
@@ -58,6 +70,8 @@ struct UdpTable {
 struct FlowTable {
     #[serde(rename = "match", default)]
     matches: MatchTable,
+    #[serde(default)]
+    cgroup: String,
     exit: String,
     #[serde(default)]
     switch: Vec<SwitchTable>,
@@ -97,7 +111,7 @@ enum KnownProtocol {
     untagged,
     expecting = "an IP address or a prefix such as \"2001:db8::/32\""
 )]
-enum Prefix {
+pub(super) enum Prefix {
     Net(IpNet),
     Address(IpAddr),
 }
@@ -107,14 +121,30 @@ enum Prefix {
 struct SwitchTable {
     at_packet: Option<u64>,
     at_flow_packet: Option<u64>,
-    at_seconds: Option<f64>,
+    at_seconds: Option<Seconds>,
     exit: String,
+}
+
+/// Seconds after the trace's first packet.
+#[derive(Deserialize, Clone, Copy)]
+pub(super) struct Seconds(f64);
+
+impl Seconds {
+    pub(super) fn nanoseconds(self) -> Result<u64, String> {
+        if (0.0..1e9).contains(&self.0) {
+            return Ok((self.0 * 1e9) as u64);
+        }
+        Err(format!(
+            "at_seconds = {} is no time after the trace's first packet",
+            self.0
+        ))
+    }
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct TunnelTable {
-    address: Ipv6Addr,
+    address: IpAddr,
     carries: Carries,
     port: Option<u16>,
     header_len: Option<u8>,
@@ -140,9 +170,7 @@ impl ScenarioFile {
             }
             scenario.host.config.uplink_mtu = mtu;
         }
-        if let Some(source) = self.host.source {
-            scenario.host.config.source = source.octets();
-        }
+        self.host.configure(&mut scenario.host.config);
         if let Some(segmentation) = self.host.segmentation {
             scenario.host.segmentation = segmentation;
         }
@@ -167,10 +195,14 @@ impl ScenarioFile {
         for (at, table) in self.tunnel.into_iter().enumerate() {
             scenario.host.tunnels.push(table.check(at)?);
         }
+        let cgroups = &mut scenario.host.cgroups;
+        for (at, table) in self.policy.into_iter().enumerate() {
+            scenario.host.policies.push(table.check(at, cgroups)?);
+        }
         if !self.flow.is_empty() {
             let rules = self.flow.into_iter().enumerate();
             let rules = rules
-                .map(|(at, table)| table.check(at, &exits))
+                .map(|(at, table)| table.check(at, &exits, cgroups))
                 .collect::<Result<_, _>>()?;
             scenario.assignment = Assignment::Rules(rules);
         }
@@ -178,20 +210,56 @@ impl ScenarioFile {
     }
 }
 
+impl HostTable {
+    /// What any value is good for.
+    fn configure(&self, config: &mut Config) {
+        if let Some(source) = self.source {
+            config.source = source.octets();
+        }
+        if let Some(source) = self.source4 {
+            config.source4 = source.octets();
+        }
+        config.hop_limit = self.hop_limit.map_or(0, u32::from);
+        for (on, flag) in [
+            (self.udp_checksum, Config::UDP_CHECKSUM),
+            (self.tell_too_big, Config::TELL_TOO_BIG),
+            (self.deny_by_default, Config::DENY_BY_DEFAULT),
+        ] {
+            if on {
+                config.flags |= flag;
+            }
+        }
+    }
+}
+
+/// An address as maps hold it, and whether it is an IPv4 one.
+fn octets(address: IpAddr) -> ([u8; 16], bool) {
+    match address {
+        IpAddr::V4(address) => (address.to_ipv6_mapped().octets(), true),
+        IpAddr::V6(address) => (address.octets(), false),
+    }
+}
+
 impl ExitTable {
     fn check(self, name: &str) -> Result<Exit, Problem> {
         let field = |rest: &str| format!("exit.{name}.{rest}");
-        let gateway = self.gateway;
-        if gateway.is_unspecified() || gateway.is_multicast() || gateway.to_ipv4_mapped().is_some()
-        {
+        let odd = match self.gateway {
+            IpAddr::V4(address) => address.is_broadcast(),
+            IpAddr::V6(address) => address.to_ipv4_mapped().is_some(),
+        };
+        if odd || self.gateway.is_unspecified() || self.gateway.is_multicast() {
             return Err((
                 field("gateway"),
-                format!("{gateway} cannot be an exit, expected a unicast IPv6 address"),
+                format!(
+                    "{} cannot be an exit, expected a unicast address",
+                    self.gateway
+                ),
             ));
         }
+        let (gateway, is_ipv4) = octets(self.gateway);
         let mut exit = Exit {
-            gateway: self.gateway.octets(),
-            flags: Exit::GATEWAY,
+            gateway,
+            flags: Exit::GATEWAY | if is_ipv4 { Exit::IPV4 } else { 0 },
             ..Exit::NONE
         };
         let Some(udp) = self.udp else { return Ok(exit) };
@@ -246,8 +314,14 @@ fn exit_named(field: String, name: &str, exits: &BTreeMap<String, Exit>) -> Resu
 }
 
 impl FlowTable {
-    fn check(self, at: usize, exits: &BTreeMap<String, Exit>) -> Result<Rule, Problem> {
+    fn check(
+        self,
+        at: usize,
+        exits: &BTreeMap<String, Exit>,
+        cgroups: &mut Vec<String>,
+    ) -> Result<Rule, Problem> {
         let field = |rest: &str| format!("flow[{at}].{rest}");
+        let cgroup = cgroup_named(&self.cgroup, cgroups).map_err(|p| (field("cgroup"), p))?;
         let exit = exit_named(field("exit"), &self.exit, exits)?;
         let mut switches = Vec::new();
         for (nth, switch) in self.switch.iter().enumerate() {
@@ -273,6 +347,7 @@ impl FlowTable {
         };
         Ok(Rule {
             matches,
+            cgroup,
             exit,
             switches,
         })
@@ -280,7 +355,7 @@ impl FlowTable {
 }
 
 impl Prefix {
-    fn net(self) -> IpNet {
+    pub(super) fn net(self) -> IpNet {
         match self {
             Self::Net(net) => net,
             Self::Address(address) => IpNet::from(address),
@@ -296,12 +371,7 @@ impl SwitchTable {
             }
             (Some(packet), None, None) => Ok(At::Packet(packet)),
             (None, Some(packet), None) => Ok(At::FlowPacket(packet)),
-            (None, None, Some(seconds)) if (0.0..1e9).contains(&seconds) => {
-                Ok(At::Nanoseconds((seconds * 1e9) as u64))
-            }
-            (None, None, Some(seconds)) => Err(format!(
-                "at_seconds = {seconds} is no time after the trace's first packet"
-            )),
+            (None, None, Some(seconds)) => seconds.nanoseconds().map(At::Nanoseconds),
             _ => Err("expected exactly one of at_packet, at_flow_packet, at_seconds".into()),
         }
     }
@@ -336,7 +406,7 @@ impl TunnelTable {
             let problem = format!("{header_len} bytes, expected at most {MAX_HEADER_LEN}");
             return Err((field("header_len"), problem));
         }
-        let address = self.address.octets();
+        let (address, _) = octets(self.address);
         Ok((
             TunnelKey {
                 address,

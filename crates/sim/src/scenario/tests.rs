@@ -6,6 +6,11 @@ const FULL: &str = r#"
         [host]
         uplink_mtu = 9000
         source = "fd00::7"
+        source4 = "192.0.2.7"
+        hop_limit = 64
+        udp_checksum = true
+        tell_too_big = true
+        deny_by_default = true
         segmentation = "segment-first"
         [replay]
         side = "both"
@@ -15,6 +20,27 @@ const FULL: &str = r#"
         [exit.tokyo]
         gateway = "2001:db8::2"
         udp = { destination_port = 4790, header = "0c00 0004 0000:7b00" }
+        [exit.lima]
+        gateway = "198.51.100.1"
+        [[policy]]
+        allow = ["2001:db8::/32", "198.51.100.0/24"]
+        deny = ["2001:db8::2"]
+        ports = [6080, "4789-4790"]
+        custom_headers = true
+        [[policy]]
+        cgroup = "tenants/a"
+        allow = ["::/0"]
+        source = "fd00::9"
+        source4 = "192.0.2.9"
+        required = true
+        at_packet = 7
+        [[policy]]
+        cgroup = "tenants/a"
+        remove = true
+        at_seconds = 2.5
+        [[tunnel]]
+        address = "192.0.2.7"
+        carries = "ipv6"
         [[tunnel]]
         address = "fd00::7"
         carries = "udp"
@@ -23,12 +49,13 @@ const FULL: &str = r#"
         [[flow]]
         match = { protocol = "tcp", destination = "2001:db8::/32", destination_port = 443 }
         exit = "paris"
+        cgroup = "tenants/a"
         [[flow.switch]]
         at_flow_packet = 10
         exit = "tokyo"
         [[flow.switch]]
         at_seconds = 1.5
-        exit = "none"
+        exit = "lima"
         [[flow]]
         match = { protocol = 17, source = "192.0.2.1" }
         exit = "none"
@@ -48,6 +75,26 @@ fn a_full_file_is_read_and_survives_being_written() {
     );
     assert_eq!(rules[0].switches[1].at, At::Nanoseconds(1_500_000_000));
     assert_eq!(rules[1].matches.source.unwrap().to_string(), "192.0.2.1/32");
+    assert_eq!(rules[0].switches[1].exit.flags, Exit::GATEWAY | Exit::IPV4);
+    assert_eq!(scenario.host.cgroups, ["", "tenants", "tenants/a"]);
+    assert_eq!(rules[0].cgroup, CgroupId(2));
+    let [own, tenant, removed] = &scenario.host.policies[..] else {
+        panic!("three policies")
+    };
+    assert_eq!(
+        (own.cgroup, own.at, own.exits.len()),
+        (CgroupId(0), None, 3)
+    );
+    let keys: Vec<_> = own.keys(5).collect();
+    assert_eq!((keys[0].0.prefix_len, keys[0].1), (32 + 32, 1));
+    assert_eq!((keys[1].0.prefix_len, keys[1].1), (32 + 96 + 24, 1));
+    assert_eq!((keys[2].0.prefix_len, keys[2].1), (32 + 128, 0));
+    assert_eq!((keys[2].0.policy, own.policy.unwrap().port_count), (5, 2));
+    assert_eq!(
+        (tenant.at, tenant.policy.unwrap().source4),
+        (Some(At::Packet(7)), [192, 0, 2, 9])
+    );
+    assert_eq!((removed.policy, removed.cgroup), (None, CgroupId(2)));
     let again = Scenario::parse("again.toml", &scenario.to_toml()).unwrap();
     assert_eq!(again, scenario);
     let default = Scenario::default();
@@ -73,7 +120,49 @@ fn what_makes_no_sense_is_refused_with_file_field_and_expectation() {
             "[replay]\nside = \"left\"",
             &["unknown variant `left`", "initiator"],
         ),
-        ("[exit.a]\ngateway = \"1.2.3.4\"", &["line 2", "IPv6"]),
+        (
+            "[exit.a]\ngateway = \"1.2.3\"",
+            &["line 2", "invalid IP address"],
+        ),
+        (
+            "[exit.a]\ngateway = \"255.255.255.255\"",
+            &["exit.a.gateway: 255.255.255.255", "unicast"],
+        ),
+        (
+            "[exit.a]\ngateway = \"::ffff:1.2.3.4\"",
+            &["exit.a.gateway", "unicast"],
+        ),
+        ("[host]\nhop_limit = 256", &["line 2", "u8"]),
+        (
+            "[[policy]]\ncgroup = \"../b\"",
+            &["policy[0].cgroup: \"../b\"", "below the host's own"],
+        ),
+        ("[[policy]]\nports = [0]", &["policy[0].ports: 0-0"]),
+        (
+            "[[policy]]\nports = [\"9-5\"]",
+            &["policy[0].ports: 9-5", "1 to 65535"],
+        ),
+        (
+            "[[policy]]\nports = [1, 2, 3, 4, 5, 6, 7, 8, 9]",
+            &["policy[0].ports: 9 ranges", "at most 8"],
+        ),
+        ("[[policy]]\nports = [\"x\"]", &["policy[0].ports: \"x\""]),
+        (
+            "[[policy]]\nat_packet = 1\nat_seconds = 1.0",
+            &["policy[0].at_packet: expected at most one"],
+        ),
+        (
+            "[[policy]]\nremove = true\nallow = [\"::/0\"]",
+            &["policy[0].remove"],
+        ),
+        (
+            "[[policy]]\nallow = [\"::/0\"]\ndeny = [\"::/0\"]",
+            &["policy[0].allow: ::/0 is named twice"],
+        ),
+        (
+            "[[flow]]\nexit = \"none\"\ncgroup = \"a b\"",
+            &["flow[0].cgroup: \"a b\""],
+        ),
         (
             "[exit.none]\ngateway = \"::1\"",
             &["exit.none: this name means"],

@@ -1,6 +1,7 @@
 //! A scenario as a file: what `file` reads back as the same scenario.
 
 use super::*;
+use std::net::Ipv4Addr;
 
 /// Writes a scenario so that [`Scenario::parse`] reads the same one back.
 pub(super) fn write(scenario: &Scenario) -> String {
@@ -17,18 +18,31 @@ pub(super) fn write(scenario: &Scenario) -> String {
         Segmentation::SegmentFirst => "segment-first",
     };
     // Writing to a String cannot fail.
+    let config = &host.config;
     let _ = write!(
         out,
-        "[host]\nuplink_mtu = {}\nsource = \"{}\"\nsegmentation = \"{segmentation}\"\n\n\
-         [replay]\nside = \"{side}\"\n",
-        host.config.uplink_mtu,
-        Ipv6Addr::from(host.config.source),
+        "[host]\nuplink_mtu = {}\nsource = \"{}\"\nsource4 = \"{}\"\nhop_limit = {}\n\
+         segmentation = \"{segmentation}\"\n",
+        config.uplink_mtu,
+        Ipv6Addr::from(config.source),
+        Ipv4Addr::from(config.source4),
+        config.hop_limit,
     );
+    for (key, flag) in [
+        ("udp_checksum", Config::UDP_CHECKSUM),
+        ("tell_too_big", Config::TELL_TOO_BIG),
+        ("deny_by_default", Config::DENY_BY_DEFAULT),
+    ] {
+        if config.flags & flag != 0 {
+            let _ = writeln!(out, "{key} = true");
+        }
+    }
+    let _ = write!(out, "\n[replay]\nside = \"{side}\"\n");
     if let Some(size) = scenario.gso_size {
         let _ = writeln!(out, "gso_size = {size}");
     }
     for (key, spec) in &host.tunnels {
-        let address = Ipv6Addr::from(key.address);
+        let address = address(key.address);
         let _ = write!(out, "\n[[tunnel]]\naddress = \"{address}\"\n");
         let _ = match key.protocol {
             4 => writeln!(out, "carries = \"ipv4\""),
@@ -41,6 +55,7 @@ pub(super) fn write(scenario: &Scenario) -> String {
             ),
         };
     }
+    policy::write(host, &mut out);
     let Assignment::Rules(rules) = &scenario.assignment else {
         return out;
     };
@@ -58,7 +73,7 @@ pub(super) fn write(scenario: &Scenario) -> String {
         None => "none".to_owned(),
     };
     for exit in &exits {
-        let gateway = Ipv6Addr::from(exit.gateway);
+        let gateway = address(exit.gateway);
         let _ = write!(out, "\n[exit.{}]\ngateway = \"{gateway}\"\n", name(exit));
         if exit.flags & Exit::UDP != 0 {
             let header: String = exit
@@ -77,6 +92,9 @@ pub(super) fn write(scenario: &Scenario) -> String {
     }
     for rule in rules {
         let _ = write!(out, "\n[[flow]]\nexit = \"{}\"\n", name(&rule.exit));
+        if let Some(cgroup) = host.cgroups.get(rule.cgroup.0).filter(|c| !c.is_empty()) {
+            let _ = writeln!(out, "cgroup = \"{cgroup}\"");
+        }
         let m = &rule.matches;
         let fields = [
             m.protocol.map(|p| format!("protocol = {p}")),
@@ -104,4 +122,12 @@ pub(super) fn write(scenario: &Scenario) -> String {
         }
     }
     out
+}
+
+/// An address as it was given: IPv4-mapped ones stand for IPv4.
+fn address(octets: [u8; 16]) -> IpAddr {
+    let address = Ipv6Addr::from(octets);
+    address
+        .to_ipv4_mapped()
+        .map_or(IpAddr::V6(address), IpAddr::V4)
 }

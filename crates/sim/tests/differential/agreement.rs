@@ -27,7 +27,7 @@ fn agrees(kind: EngineKind, attribution: Attribution, len: Range<usize>, count: 
     let history = prop::collection::vec(step(), len);
     let result = cases(kind, count).run(&(host(), history), |(host, steps)| {
         let kinds = [EngineKind::Model, kind];
-        match differences(&host, &batch(&steps), kinds, attribution) {
+        match differences(&host, &batch(&host, &steps), kinds, attribution) {
             Some(found) if !found.is_empty() => {
                 Err(TestCaseError::fail(describe(&host, &found, &steps)))
             }

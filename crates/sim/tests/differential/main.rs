@@ -9,6 +9,8 @@ mod chain;
 #[cfg(test)]
 mod host;
 #[cfg(test)]
+mod icmp;
+#[cfg(test)]
 mod invariant;
 #[cfg(test)]
 mod packet;

@@ -230,16 +230,21 @@ pub(crate) fn noise(seed: u32, len: usize) -> impl Iterator<Item = u8> {
     })
 }
 
-/// The Internet checksum of a header whose checksum field is 0.
-fn checksum(header: &[u8]) -> [u8; 2] {
-    let mut sum: u32 = header
+/// The one's complement sum of a header's words.
+pub(crate) fn folded(header: &[u8]) -> u16 {
+    let words = header
         .chunks_exact(2)
-        .map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]])))
-        .sum();
+        .map(|word| u32::from(word[0]) << 8 | u32::from(word[1]));
+    let mut sum: u32 = words.sum();
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
     }
-    (!(sum as u16)).to_be_bytes()
+    sum as u16
+}
+
+/// The Internet checksum of a header whose checksum field is 0.
+fn checksum(header: &[u8]) -> [u8; 2] {
+    (!folded(header)).to_be_bytes()
 }
 
 /// One thing wrong with a packet.

@@ -31,7 +31,7 @@ fn are_dropped(kind: EngineKind, count: u32) {
         let mut steps = use_exit(FLOW, &exit);
         let calls = steps.len();
         steps.extend(history);
-        let batch = batch(&steps);
+        let batch = batch(&host, &steps);
         let Some(mut engine) = require(kind, &host, Attribution::PerEvent) else {
             return Ok(());
         };

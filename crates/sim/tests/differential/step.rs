@@ -2,10 +2,12 @@
 
 use crate::chain;
 use crate::host;
+use crate::icmp;
 use crate::packet::{self, Defect, Spec, TCP, UDP};
 use crate::tunnel::{Arrival, arrival};
 use dynencap_abi::option::{ENCAP_GW, ENCAP_INFO, ENCAP_REFLECT, ENCAP_UDP};
 use dynencap_sim::event::{Batch, Event, FlowId, Gso, Transport};
+use dynencap_sim::scenario::{CgroupId, HostSpec};
 use proptest::prelude::*;
 
 /// Flows that are open from the start; [`FlowId::BARE`] beside them.
@@ -16,7 +18,10 @@ pub(crate) const FLOWS: u32 = 3;
 pub(crate) enum Step {
     Reopen {
         flow: FlowId,
+        cgroup: CgroupId,
     },
+    /// One of the host's policies takes effect: the n-th from the end.
+    Policy(usize),
     Set {
         flow: FlowId,
         name: i32,
@@ -40,6 +45,7 @@ pub(crate) enum Step {
         cut: Cut,
     },
     Arrive(Arrival),
+    TooBig(icmp::TooBig),
 }
 
 /// How long a packet is.
@@ -77,7 +83,7 @@ fn bytes(len: impl Strategy<Value = usize>) -> impl Strategy<Value = Vec<u8>> {
 fn set() -> impl Strategy<Value = Step> {
     let useful = (flow(), host::exit(), any::<bool>()).prop_map(|(flow, (gateway, udp), which)| {
         let (name, value) = match which {
-            true => (ENCAP_GW, gateway.to_vec()),
+            true => (ENCAP_GW, gateway),
             false => (ENCAP_UDP, udp),
         };
         Step::Set { flow, name, value }
@@ -126,7 +132,7 @@ fn read() -> impl Strategy<Value = Step> {
 /// Sizes of every kind, and those where what is added decides whether the packet fits.
 pub(crate) fn size() -> impl Strategy<Value = Size> {
     let mtu = prop::sample::select(&[1280usize, 1500, 9000, 9216][..]);
-    let overhead = prop::sample::select(&[0usize, 40, 48, 49, 56, 79, 80][..]);
+    let overhead = prop::sample::select(&[0usize, 20, 28, 36, 40, 48, 49, 56, 79, 80][..]);
     let edge = (mtu, overhead, 0usize..3).prop_map(|(m, o, more)| Size::Total(m - o + more - 1));
     prop_oneof![
         5 => (0usize..100).prop_map(Size::Payload),
@@ -195,8 +201,8 @@ pub(crate) fn outgoing(flow: impl Strategy<Value = FlowId> + Clone) -> impl Stra
 }
 
 /// The calls that give a flow this exit.
-pub(crate) fn use_exit(flow: FlowId, (gateway, udp): &([u8; 16], Vec<u8>)) -> Vec<Step> {
-    [(ENCAP_UDP, udp.clone()), (ENCAP_GW, gateway.to_vec())]
+pub(crate) fn use_exit(flow: FlowId, (gateway, udp): &host::Options) -> Vec<Step> {
+    [(ENCAP_UDP, udp.clone()), (ENCAP_GW, gateway.clone())]
         .map(|(name, value)| Step::Set { flow, name, value })
         .to_vec()
 }
@@ -214,12 +220,17 @@ impl Step {
 /// Any step.
 pub(crate) fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        1 => flow().prop_map(|flow| Step::Reopen { flow: FlowId(flow.0.max(1)) }),
+        1 => (flow(), host::cgroup()).prop_map(|(flow, cgroup)| {
+            let flow = FlowId(flow.0.max(1));
+            Step::Reopen { flow, cgroup }
+        }),
+        1 => (0..host::LATER).prop_map(Step::Policy),
         5 => set(),
         2 => read(),
         8 => send(flow()),
         2 => send_super(flow()),
         5 => arrival().prop_map(Step::Arrive),
+        2 => icmp::too_big().prop_map(Step::TooBig),
     ]
 }
 
@@ -229,24 +240,35 @@ impl Cut {
     }
 }
 
-/// A batch with all flows open, and then the steps.
-pub(crate) fn batch(steps: &[Step]) -> Batch {
+/// A batch with all flows open, each in a cgroup of its own, and then the steps.
+pub(crate) fn batch(host: &HostSpec, steps: &[Step]) -> Batch {
     let mut batch = Batch::default();
-    for flow in 1..=FLOWS {
-        batch.push(0, Event::Open(FlowId(flow)));
+    for (at, flow) in (1..=FLOWS).map(FlowId).enumerate() {
+        let cgroup = CgroupId(at);
+        batch.push(0, Event::Open { flow, cgroup });
     }
     for (number, step) in (1..).zip(steps) {
-        push(&mut batch, number, step);
+        push(&mut batch, host, number, step);
     }
     batch
 }
 
 /// Adds a step to a batch.
-pub(crate) fn push(batch: &mut Batch, number: u64, step: &Step) {
+pub(crate) fn push(batch: &mut Batch, host: &HostSpec, number: u64, step: &Step) {
     let event = match step {
-        Step::Reopen { flow } => {
+        Step::Reopen { flow, cgroup } => {
             batch.push(number, Event::Close(*flow));
-            Event::Open(*flow)
+            let (flow, cgroup) = (*flow, *cgroup);
+            Event::Open { flow, cgroup }
+        }
+        Step::Policy(nth) => match host.policies.len().checked_sub(nth + 1) {
+            Some(policy) => Event::Policy(policy),
+            None => return,
+        },
+        Step::TooBig(error) => {
+            let (ethertype, bytes) = error.write();
+            let packet = batch.store(&bytes);
+            Event::Ingress { ethertype, packet }
         }
         Step::Set { flow, name, value } => Event::SetOption {
             flow: *flow,

@@ -13,10 +13,10 @@ use proptest::prelude::*;
 pub(crate) struct Arrival {
     inner: Spec,
     payload: usize,
-    exits: Vec<([u8; 16], Vec<u8>)>,
+    exits: Vec<host::Options>,
     ecn: u8,
     defects: Vec<Defect>,
-    /// Other than IPv6.
+    /// Other than its own.
     ethertype: Option<u16>,
 }
 
@@ -32,7 +32,7 @@ pub(crate) fn arrival() -> impl Strategy<Value = Arrival> {
         1 => Just(Vec::new()),
         1 => prop::collection::vec(packet::defect(), 1..3),
     ];
-    let other = prop::sample::select(&[0x0800, 0x0806, 0x88cc, 0x8847][..]);
+    let other = prop::sample::select(&[0x0800, 0x86dd, 0x0806, 0x88cc, 0x8847][..]);
     let ethertype = prop_oneof![20 => Just(None), 1 => other.prop_map(Some)];
     (packet::sound(), payload, exits, 0u8..4, defects, ethertype).prop_map(
         |(inner, payload, exits, ecn, defects, ethertype)| Arrival {
@@ -59,10 +59,8 @@ impl Arrival {
             ..
         } = packet;
         // The path may have marked what it carried.
-        if !self.exits.is_empty()
-            && let Some(byte) = bytes.get_mut(1)
-        {
-            *byte = *byte & !0x30 | self.ecn << 4;
+        if !self.exits.is_empty() {
+            mark(&mut bytes, ethertype, self.ecn);
         }
         for defect in &self.defects {
             defect.spoil(&mut bytes, 0);
@@ -71,9 +69,24 @@ impl Arrival {
     }
 }
 
-fn encapsulated(packet: &Written, gateway: &[u8], udp: &[u8]) -> Written {
+/// Writes the ECN field of an IP header, and an IPv4 header's checksum anew.
+fn mark(bytes: &mut [u8], ethertype: u16, ecn: u8) {
+    if ethertype == 0x86dd {
+        bytes[1] = bytes[1] & !0x30 | ecn << 4;
+        return;
+    }
+    bytes[1] = bytes[1] & !3 | ecn;
+    let header = &mut bytes[..20];
+    header[10..12].fill(0);
+    let sum = packet::folded(header);
+    header[10..12].copy_from_slice(&(!sum).to_be_bytes());
+}
+
+/// A packet inside the headers of an exit, where it fits any uplink.
+pub(crate) fn encapsulated(packet: &Written, gateway: &[u8], udp: &[u8]) -> Written {
     let config = Config {
         source: host::address(0xbb),
+        source4: [198, 51, 100, 0xbb],
         uplink_mtu: MAX_UPLINK_MTU,
         flags: Config::ALLOW_PACKET_SOCKETS,
         ..Config::default()
@@ -97,7 +110,7 @@ fn encapsulated(packet: &Written, gateway: &[u8], udp: &[u8]) -> Written {
         Some(frame) => Written {
             ethertype: frame.ethertype,
             bytes: frame.bytes,
-            transport_offset: 40,
+            transport_offset: 0,
         },
         // What does not fit any uplink arrives as it is.
         None => packet.clone(),
