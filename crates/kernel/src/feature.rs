@@ -17,6 +17,8 @@ pub enum Feature {
     Tcx,
     /// UDP super-packets through a packet socket (`VIRTIO_NET_HDR_GSO_UDP_L4`).
     UdpSegmentation,
+    /// Decapsulating IPv4 from IPv6 (`BPF_F_ADJ_ROOM_DECAP_L3_IPV4`).
+    DecapsulateIpv4,
 }
 
 /// A feature that is not there.
@@ -50,7 +52,15 @@ impl Feature {
             Self::Bpf => Some((5, 18)),
             Self::Tcx => Some((6, 6)),
             Self::UdpSegmentation => Some((6, 2)),
+            Self::DecapsulateIpv4 => Some((6, 3)),
         }
+    }
+
+    /// Whether the running kernel's release should have it, where a release decides.
+    #[must_use]
+    pub fn is_due(self) -> Option<bool> {
+        self.since()
+            .map(|(major, minor)| running() >= KernelVersion::new(major, minor, 0).code())
     }
 
     /// Whether it is there.
@@ -59,7 +69,7 @@ impl Feature {
             Self::Privilege => privilege(),
             Self::Cgroup2 => cgroup::available().map_err(|error: Error| error.to_string()),
             Self::Bpf => self.release().and_then(|()| bpf()),
-            Self::Tcx | Self::UdpSegmentation => self.release(),
+            Self::Tcx | Self::UdpSegmentation | Self::DecapsulateIpv4 => self.release(),
         };
         result.map_err(|reason| Unavailable {
             feature: self,
@@ -68,8 +78,8 @@ impl Feature {
     }
 
     fn release(self) -> Result<(), String> {
-        match self.since() {
-            Some((major, minor)) if running() < KernelVersion::new(major, minor, 0).code() => {
+        match (self.since(), self.is_due()) {
+            (Some((major, minor)), Some(false)) => {
                 Err(format!("needs Linux {major}.{minor} or newer"))
             }
             _ => Ok(()),
@@ -85,6 +95,7 @@ impl fmt::Display for Feature {
             Self::Bpf => "BPF",
             Self::Tcx => "TCX",
             Self::UdpSegmentation => "UDP segmentation",
+            Self::DecapsulateIpv4 => "decapsulation of IPv4 from IPv6",
         })
     }
 }
@@ -151,6 +162,17 @@ fn bpf() -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_feature_is_due_from_its_release_on() {
+        for feature in [Feature::Bpf, Feature::Tcx, Feature::DecapsulateIpv4] {
+            let (major, minor) = feature.since().unwrap();
+            let due = running() >= KernelVersion::new(major, minor, 0).code();
+            assert_eq!(feature.is_due(), Some(due));
+        }
+        assert_eq!(Feature::Privilege.is_due(), None);
+        assert_eq!(Feature::Tcx.probe().is_ok(), Feature::Tcx.is_due().unwrap());
+    }
 
     #[test]
     fn missing_capabilities_are_named() {

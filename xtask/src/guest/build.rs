@@ -104,6 +104,7 @@ mod tests {
         ];
         assert!(found(Path::new("/r"), &messages.join("\n")).is_err());
         messages.push(artifact("kernel", "hygiene", "test"));
+        messages.push(artifact("kernel", "host", "test"));
         let suites = found(Path::new("/r"), &messages.join("\n")).unwrap();
         assert_eq!(suites.len(), SUITES.len());
         assert_eq!(

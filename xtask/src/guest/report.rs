@@ -2,9 +2,15 @@
 
 use super::kernel::Series;
 use crate::ci::suite::Reading;
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;
+
+/// What a harness says of a test that it left out.
+const IGNORED: &str = " ... ignored";
+/// Bytes of a line that are shown at least.
+const WIDE: usize = 2000;
 
 /// One suite on one kernel.
 #[derive(Debug, Default, PartialEq)]
@@ -67,6 +73,11 @@ impl<'a> Follower<'a> {
         let Some(word) = line.strip_prefix("guest: ") else {
             if let Some((_, reading)) = &mut self.current {
                 reading.line(line);
+                // The other way to skip: `test <name> ... ignored, <why>`
+                let ignored = line
+                    .strip_prefix("test ")
+                    .filter(|test| test.contains(IGNORED));
+                reading.skipped.extend(ignored.map(str::to_owned));
             }
             return true;
         };
@@ -92,6 +103,7 @@ impl<'a> Follower<'a> {
         let tally = reading.tiers.get("");
         let (passed, failed) = tally.map_or((0, 0), |tally| (tally.passed, tally.failed));
         let skips = skipped.len() as u64;
+        let ignored = skipped.iter().filter(|what| what.contains(IGNORED)).count() as u64;
         let fault = match (status, tally, failed) {
             ("0", Some(_), 0) => None,
             (_, Some(_), 1..) => Some(format!("{failed} failed")),
@@ -104,7 +116,7 @@ impl<'a> Follower<'a> {
         self.results.push(Result {
             suite,
             // The harness counts a test that skipped itself as passed.
-            passed: passed.saturating_sub(skips),
+            passed: passed.saturating_sub(skips - ignored),
             failed,
             skipped: skips,
             seconds,
@@ -116,6 +128,18 @@ impl<'a> Follower<'a> {
 fn seconds(start: &str, end: &str) -> f64 {
     let time = |text: &str| text.parse::<f64>().unwrap_or(0.0);
     time(end) - time(start)
+}
+
+/// A line for people to read: of a long one, a verifier's log mostly, the beginning and the end.
+pub(super) fn shortened(line: &str) -> Cow<'_, str> {
+    if line.len() <= 2 * WIDE {
+        return line.into();
+    }
+    let boundary = |from: usize| (from..line.len()).find(|&at| line.is_char_boundary(at));
+    let start = boundary(WIDE / 4).unwrap_or(0);
+    let end = boundary(line.len() - WIDE).unwrap_or(line.len());
+    let left_out = end - start;
+    format!("{} […{left_out} bytes…] {}", &line[..start], &line[end..]).into()
 }
 
 /// The table of all kernels.
@@ -186,6 +210,27 @@ mod tests {
         );
         assert_eq!((result.seconds, &result.fault), (2.25, &None));
         assert_eq!(skipped, ["kernel: a: TCX: needs Linux 6.6 or newer"]);
+    }
+
+    #[test]
+    fn what_the_harness_left_out_is_skipped_too() {
+        let (results, skipped) = followed(&[
+            "guest: begin 0",
+            "test a ... ignored, curl is not installed",
+            "test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out",
+            "guest: end 0 0 1 2",
+        ]);
+        assert_eq!((results[0].passed, results[0].skipped), (3, 1));
+        assert_eq!(skipped, ["hygiene: a ... ignored, curl is not installed"]);
+    }
+
+    #[test]
+    fn a_long_line_keeps_its_beginning_and_its_end() {
+        assert_eq!(shortened("short"), "short");
+        let long = format!("begin{}end", "é".repeat(10_000));
+        let shown = shortened(&long);
+        assert!(shown.starts_with("begin") && shown.ends_with("end"));
+        assert!(shown.len() < 2 * WIDE, "{}", shown.len());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The kernel engine against a real kernel. Needs root; without it every test says on stderr
-//! that it was skipped, and why. With `kernel` in `DYNENCAP_REQUIRE` a skip is a failure.
+//! that it was skipped, and why. With `kernel` in `DYNENCAP_REQUIRE` a skip is a failure, unless
+//! the kernel is too old for what the test is about.
 
 #![allow(
     clippy::unwrap_used,
