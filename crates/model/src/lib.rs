@@ -12,6 +12,7 @@
 
 mod checksum;
 mod decapsulation;
+pub mod device;
 mod ecn;
 mod encapsulation;
 mod extension;
@@ -19,6 +20,7 @@ pub mod flow;
 mod hook;
 mod host;
 mod learning;
+pub mod mss;
 pub mod mtu;
 mod option;
 mod outer;

@@ -1,7 +1,7 @@
 //! Section 2: the outer header on the wire, and the first line that applies decides.
 
 use crate::support::*;
-use dynencap_abi::{Config, Exit, MARK_SENTINEL, Reason, Verdict};
+use dynencap_abi::{Config, Exit, MARK_SENTINEL, Policy, Reason, Verdict};
 use dynencap_model::{Egress, Frame, Packet, Port, Socket, flow};
 use pnet_packet::Packet as _;
 use pnet_packet::ipv6::Ipv6Packet;
@@ -62,15 +62,24 @@ fn ipv4_in_udp_carries_the_custom_header() {
 
 #[test]
 fn the_exits_own_source_and_port_win() {
-    let mut socket = udp_exit(&[]);
-    let exit = *socket.exit().unwrap();
+    let mut socket = Socket::in_cgroup(STREAM, &CGROUP);
     socket.set_exit(Exit {
         source: address(0x77),
         source_port: [0x12, 0x34],
-        ..exit
+        ..*udp_exit(&[]).exit().unwrap()
     });
+    let mut host = host();
+    allow_gateways(&mut host, 7);
+    host.set_policy(
+        300,
+        Policy {
+            source: address(0x77),
+            ..policy(7)
+        },
+    );
     for (ethertype, inner) in [(V6, ipv6_packet(58, &[])), (V4, ipv4_packet(&[], 1, &[]))] {
-        let (_, frames) = send(config(), Some(&socket), packet(ethertype, &inner));
+        let mut frames: Vec<Frame> = Vec::new();
+        host.egress(Some(&socket), packet(ethertype, &inner), &mut frames);
         let outer = Ipv6Packet::new(&frames[0].bytes).unwrap();
         assert_eq!(outer.get_source().octets(), address(0x77));
         assert_eq!(

@@ -23,12 +23,6 @@ fn outer_udp(header: &[u8], inner: &[u8]) -> Vec<u8> {
     outer(UDP, &udp)
 }
 
-fn changed(bytes: &[u8], at: usize, value: u8) -> Vec<u8> {
-    let mut bytes = bytes.to_vec();
-    bytes[at] = value;
-    bytes
-}
-
 #[test]
 fn what_is_for_no_tunnel_passes_untouched() {
     let inner = ipv6_packet(58, b"ping");

@@ -8,11 +8,21 @@ mod flow;
 #[cfg(test)]
 mod ingress;
 #[cfg(test)]
+mod order;
+#[cfg(test)]
+mod outer;
+#[cfg(test)]
+mod owner;
+#[cfg(test)]
+mod policy;
+#[cfg(test)]
 mod properties;
 #[cfg(test)]
 mod reflection;
 #[cfg(test)]
 mod segment;
+#[cfg(test)]
+mod segmenter;
 #[cfg(test)]
 mod socket;
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! Section 5: the outer header becomes the exit of the replies.
 
 use crate::support::*;
-use dynencap_abi::{Exit, Reason};
-use dynencap_model::{Socket, reflection};
+use dynencap_abi::{Exit, Policy, Reason};
+use dynencap_model::{Frame, Socket, reflection};
 
 /// The frame that a client at [`SOURCE`] sends through `socket` to [`GATEWAY`].
 fn arriving(socket: &Socket, ethertype: u16, inner: &[u8]) -> Vec<u8> {
@@ -54,9 +54,22 @@ fn a_reply_through_the_reflected_exit_shares_the_outer_label_and_port() {
 
     let there = arriving(&udp_exit(b"vnet7"), V6, &request);
     let exit = reflection::parse(&packet(V6, &there), receiver(5).tunnels()).unwrap();
-    let mut accepted = socket();
+    // The replies' source is one that the policy gives.
+    let mut accepted = Socket::in_cgroup(STREAM, &CGROUP);
     accepted.set_exit(exit);
-    let back = arriving(&accepted, V6, &reply);
+    let mut server = host();
+    allow_gateways(&mut server, 7);
+    let source = GATEWAY;
+    server.set_policy(
+        300,
+        Policy {
+            source,
+            ..policy(7)
+        },
+    );
+    let mut frames: Vec<Frame> = Vec::new();
+    server.egress(Some(&accepted), packet(V6, &reply), &mut frames);
+    let back = &frames[0].bytes;
     assert_eq!(back[1..4], there[1..4], "flow label");
     assert_eq!(back[8..24], there[24..40]);
     assert_eq!(back[24..40], there[8..24]);
@@ -148,6 +161,33 @@ fn what_is_not_accepted_is_not_reflected() {
     let other = |ethertype| reflection::parse(&packet(ethertype, &sound), receiver(4).tunnels());
     assert_eq!(other(V4), Err(Reason::NotTunnel));
     assert_eq!(other(0x0806), Err(Reason::NotIp));
+}
+
+#[test]
+fn an_ipv4_outer_header_gives_an_ipv4_exit() {
+    let inner = ipv6_packet(TCP, &tcp_segment(2, &[], &[]));
+    let sound = arriving(&udp4_exit(b"vnet7"), V6, &inner);
+    let parse = |bytes: &[u8]| reflection::parse(&packet(V4, bytes), receiver(5).tunnels());
+    let mut header = [0; 32];
+    header[..5].copy_from_slice(b"vnet7");
+    assert_eq!(
+        parse(&sound),
+        Ok(Exit {
+            gateway: mapped(CONFIGURED4),
+            source: mapped(GATEWAY4),
+            header,
+            header_len: 5,
+            destination_port: [0x17, 0xc0],
+            flags: Exit::GATEWAY | Exit::UDP | Exit::IPV4,
+            ..Exit::NONE
+        })
+    );
+    for source in [[0; 4], [224, 0, 0, 1], [239, 1, 1, 1], [255; 4]] {
+        let mut bytes = sound.clone();
+        bytes[12..16].copy_from_slice(&source);
+        rewrite_checksum(&mut bytes);
+        assert_eq!(parse(&bytes), Err(Reason::BadOuter), "{source:?}");
+    }
 }
 
 #[test]

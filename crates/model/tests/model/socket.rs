@@ -2,8 +2,8 @@
 
 use crate::support::*;
 use dynencap_abi::option::*;
-use dynencap_abi::{Config, Exit, MARK_MASK, MARK_SENTINEL};
-use dynencap_model::{Errno, Socket, SocketKind};
+use dynencap_abi::{Config, Exit, Info, MARK_MASK, MARK_SENTINEL, Reason};
+use dynencap_model::{Errno, Frame, Host, Socket, SocketKind};
 
 const UDP_VALUE: [u8; 6] = [0x12, 0x34, 0x17, 0xc0, 0xaa, 0xbb];
 
@@ -35,7 +35,6 @@ fn sockets_of_other_kinds_are_refused_for_both_calls() {
         (inet6, 1, 6, ENCAP_GW, None, None),
         (inet, 2, 17, ENCAP_UDP, None, None),
         (inet6, 1, 6, ENCAP_REFLECT, Some(ENOPROTOOPT), Some(ENOPROTOOPT)),
-        (inet6, 1, 6, ENCAP_INFO, Some(ENOPROTOOPT), Some(ENOPROTOOPT)),
         (inet6, 1, 6, 0, Some(ENOPROTOOPT), Some(ENOPROTOOPT)),
         (unix, 1, 0, -1, Some(ENOPROTOOPT), Some(ENOPROTOOPT)),
         (unix, 1, 0, ENCAP_GW, Some(EAFNOSUPPORT), Some(EAFNOSUPPORT)),
@@ -74,8 +73,19 @@ fn values_are_checked_before_anything_changes() {
     let mut multicast = GATEWAY;
     multicast[0] = 0xff;
     let long = [1; 37];
-    let cases: [(&str, i32, &[u8], i32); 14] = [
-        ("IPv4 gateway", ENCAP_GW, &[192, 0, 2, 1], EAFNOSUPPORT),
+    let cases: [(&str, i32, &[u8], i32); 20] = [
+        ("IPv4 unspecified", ENCAP_GW, &[0; 4], EINVAL),
+        ("IPv4 multicast", ENCAP_GW, &[224, 0, 0, 1], EINVAL),
+        (
+            "IPv4 multicast's end",
+            ENCAP_GW,
+            &[239, 255, 255, 255],
+            EINVAL,
+        ),
+        ("IPv4 broadcast", ENCAP_GW, &[255; 4], EINVAL),
+        ("3 bytes", ENCAP_GW, &[1; 3], EINVAL),
+        ("5 bytes", ENCAP_GW, &[1; 5], EINVAL),
+        ("information", ENCAP_INFO, &[0; 32], ENOPROTOOPT),
         ("one byte", ENCAP_GW, &[1], EINVAL),
         ("15 bytes", ENCAP_GW, &GATEWAY[..15], EINVAL),
         ("17 bytes", ENCAP_GW, &[1; 17], EINVAL),
@@ -196,7 +206,7 @@ fn a_shorter_header_leaves_nothing_of_the_longer_one() {
 fn clearing_takes_back_its_own_fields_and_the_mark() {
     let mut socket = udp_exit(b"head");
     socket.set_option(&config(), ENCAP_GW, &[]).unwrap();
-    assert_eq!(socket.mark(), 0);
+    assert_eq!(socket.mark(), 52 << 16, "planned still");
     assert_eq!(read(&socket, ENCAP_GW), [0; 16]);
     assert_eq!(
         read(&socket, ENCAP_UDP),
@@ -205,7 +215,7 @@ fn clearing_takes_back_its_own_fields_and_the_mark() {
     socket.set_option(&config(), ENCAP_GW, &GATEWAY).unwrap();
     assert_eq!(socket.mark(), MARK_SENTINEL | 52 << 16);
     socket.set_option(&config(), ENCAP_UDP, &[]).unwrap();
-    assert_eq!(socket.mark(), MARK_SENTINEL | 40 << 16);
+    assert_eq!(socket.mark(), MARK_SENTINEL | 52 << 16, "the larger one");
     assert_eq!(socket.exit(), ip_exit().exit());
     socket.set_option(&config(), ENCAP_GW, &[]).unwrap();
     assert_eq!(socket.exit(), Some(&Exit::NONE));
@@ -230,7 +240,7 @@ fn clearing_without_storage_takes_a_stale_mark_away() {
         });
         socket.set_mark(0xa5a8_1234);
         assert_eq!(socket.set_option(&lab(), name, &[]), Ok(()));
-        assert_eq!(socket.mark(), 0xa500_1234);
+        assert_eq!(socket.mark(), 0xa528_1234);
         assert!(socket.exit().is_none());
     }
 }
@@ -240,10 +250,11 @@ fn the_applications_bits_of_the_mark_survive() {
     let mut socket = socket();
     socket.set_mark(0xa55a_1234);
     socket.set_option(&config(), ENCAP_GW, &GATEWAY).unwrap();
-    assert_eq!(socket.mark(), 0xa5a8_1234);
+    // 0x5a bytes were planned for: more than this exit needs.
+    assert_eq!(socket.mark(), 0xa5da_1234);
     assert_eq!(socket.mark() & !MARK_MASK, 0xa500_1234);
     socket.set_option(&config(), ENCAP_GW, &[]).unwrap();
-    assert_eq!(socket.mark(), 0xa500_1234);
+    assert_eq!(socket.mark(), 0xa55a_1234);
 }
 
 #[test]
@@ -256,4 +267,102 @@ fn an_accepted_socket_has_a_copy_of_its_own() {
     );
     listener.set_option(&config(), ENCAP_GW, &[]).unwrap();
     assert_eq!(child.exit(), udp_exit(b"head").exit());
+}
+
+#[test]
+fn an_ipv4_gateway_reads_back_as_four_bytes() {
+    let mut socket = udp4_exit(b"head");
+    let exit = socket.exit().unwrap();
+    assert_eq!(exit.gateway, mapped(GATEWAY4));
+    assert_eq!(exit.flags, Exit::GATEWAY | Exit::UDP | Exit::IPV4);
+    assert_eq!(read(&socket, ENCAP_GW), GATEWAY4);
+    assert!(socket.option(&config(), ENCAP_GW, 4).is_ok());
+    assert_eq!(
+        socket.option(&config(), ENCAP_GW, 3).err(),
+        Some(Errno(EINVAL))
+    );
+    socket.set_option(&config(), ENCAP_GW, &GATEWAY).unwrap();
+    assert_eq!(read(&socket, ENCAP_GW), GATEWAY);
+    assert_eq!(socket.exit(), udp_exit(b"head").exit());
+    socket.set_option(&config(), ENCAP_GW, &GATEWAY4).unwrap();
+    socket.set_option(&config(), ENCAP_GW, &[]).unwrap();
+    assert_eq!(socket.exit().unwrap().flags, Exit::UDP);
+    assert_eq!(read(&socket, ENCAP_GW), [0; 16]);
+}
+
+#[test]
+fn the_mark_plans_for_the_largest_overhead_so_far() {
+    let mut socket = ip4_exit();
+    assert_eq!(socket.mark(), MARK_SENTINEL | 20 << 16);
+    socket.set_option(&config(), ENCAP_UDP, &UDP_VALUE).unwrap();
+    assert_eq!(socket.mark(), MARK_SENTINEL | 30 << 16);
+    socket.set_option(&config(), ENCAP_GW, &GATEWAY).unwrap();
+    assert_eq!(socket.mark(), MARK_SENTINEL | 50 << 16);
+    socket.set_option(&config(), ENCAP_GW, &GATEWAY4).unwrap();
+    assert_eq!(socket.mark(), MARK_SENTINEL | 50 << 16);
+    socket.set_option(&config(), ENCAP_GW, &[]).unwrap();
+    assert_eq!(socket.mark(), 50 << 16);
+
+    // The segmenter's word is no overhead.
+    socket.set_mark(0x127f_0001);
+    socket.set_option(&config(), ENCAP_GW, &GATEWAY).unwrap();
+    assert_eq!(socket.mark(), 0x1200_0001 | MARK_SENTINEL | 50 << 16);
+    socket.set_mark(0x127f_0001);
+    socket.set_option(&config(), ENCAP_GW, &[]).unwrap();
+    assert_eq!(socket.mark(), 0x1200_0001);
+}
+
+#[test]
+fn information_tells_counts_overhead_and_what_fits() {
+    let info = |host: &Host, socket: &Socket| {
+        Info::from_bytes(&host.option(socket, ENCAP_INFO, 32).unwrap()).unwrap()
+    };
+    let mut host = host();
+    let zero = Info {
+        encapsulated: 0,
+        dropped: 0,
+        last_drop: 0,
+        overhead: 0,
+        mtu: 0,
+        reserved: 0,
+    };
+    assert_eq!(info(&host, &socket()), zero);
+    assert_eq!(host.option(&socket(), ENCAP_INFO, 31), Err(Errno(EINVAL)));
+
+    let socket = udp_exit(b"12345678");
+    let mut frames: Vec<Frame> = Vec::new();
+    let mut send = |host: &mut Host, len: usize, gso_size| {
+        let bytes = ipv6_packet(TCP, &tcp_segment(0, &[], &pattern(len - 60)));
+        host.egress(
+            Some(&socket),
+            super_packet(V6, &bytes, gso_size),
+            &mut frames,
+        );
+    };
+    send(&mut host, 1444, 0);
+    send(&mut host, 5000, 1000);
+    send(&mut host, 1445, 0);
+    let expected = Info {
+        encapsulated: 2,
+        dropped: 1,
+        last_drop: Reason::TooBig as u32,
+        overhead: 56,
+        mtu: 1444,
+        ..zero
+    };
+    assert_eq!(info(&host, &socket), expected);
+    host.set_config(Config {
+        uplink_mtu: 50,
+        ..config()
+    });
+    assert_eq!(info(&host, &socket).mtu, 0, "floored");
+
+    let mut cleared = socket.clone();
+    cleared.set_option(&config(), ENCAP_GW, &[]).unwrap();
+    let counts = Info {
+        overhead: 0,
+        mtu: 0,
+        ..expected
+    };
+    assert_eq!(info(&host, &cleared), counts);
 }

@@ -1,8 +1,8 @@
 //! Packets, exits and sockets for the tests; written without the model's code.
 
 use dynencap_abi::option::{AF_INET6, ENCAP_GW, ENCAP_UDP};
-use dynencap_abi::{Config, TunnelKey, TunnelSpec};
-use dynencap_model::{Frame, Host, Packet, Socket, SocketKind};
+use dynencap_abi::{Config, Exit, Policy, PolicyExitKey, PortRange, TunnelKey, TunnelSpec};
+use dynencap_model::{Frame, Host, Packet, Port, Socket, SocketKind};
 use pnet_packet::{ipv4, ipv6, tcp, udp};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -21,6 +21,15 @@ pub(crate) const DESTINATION: [u8; 16] = address(2);
 pub(crate) const SOURCE4: [u8; 4] = [192, 0, 2, 1];
 pub(crate) const DESTINATION4: [u8; 4] = [198, 51, 100, 7];
 
+pub(crate) const GATEWAY4: [u8; 4] = [203, 0, 113, 99];
+pub(crate) const CONFIGURED4: [u8; 4] = [203, 0, 113, 55];
+/// A cgroup two levels below the root.
+pub(crate) const CGROUP: [u64; 3] = [1, 20, 300];
+
+pub(crate) const fn mapped([a, b, c, d]: [u8; 4]) -> [u8; 16] {
+    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, a, b, c, d]
+}
+
 pub(crate) const fn address(last: u8) -> [u8; 16] {
     [0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, last]
 }
@@ -28,6 +37,7 @@ pub(crate) const fn address(last: u8) -> [u8; 16] {
 pub(crate) fn config() -> Config {
     Config {
         source: CONFIGURED,
+        source4: CONFIGURED4,
         uplink_mtu: 1500,
         flags: 0,
         ..Config::default()
@@ -38,18 +48,33 @@ pub(crate) fn host() -> Host {
     Host::new(config())
 }
 
+pub(crate) const STREAM: SocketKind = SocketKind {
+    family: AF_INET6,
+    ty: 1,
+    protocol: TCP as u32,
+};
+
 pub(crate) fn socket() -> Socket {
-    Socket::new(SocketKind {
-        family: AF_INET6,
-        ty: 1,
-        protocol: TCP.into(),
-    })
+    Socket::new(STREAM)
 }
 
 /// A socket whose packets go to [`GATEWAY`], IP-in-IP.
 pub(crate) fn ip_exit() -> Socket {
     let mut socket = socket();
     socket.set_option(&config(), ENCAP_GW, &GATEWAY).unwrap();
+    socket
+}
+
+/// The same with an IPv4 outer header.
+pub(crate) fn ip4_exit() -> Socket {
+    let mut socket = socket();
+    socket.set_option(&config(), ENCAP_GW, &GATEWAY4).unwrap();
+    socket
+}
+
+pub(crate) fn udp4_exit(header: &[u8]) -> Socket {
+    let mut socket = udp_exit(header);
+    socket.set_option(&config(), ENCAP_GW, &GATEWAY4).unwrap();
     socket
 }
 
@@ -87,7 +112,10 @@ pub(crate) fn spec(header_len: u8) -> TunnelSpec {
 pub(crate) fn receiver(header_len: u8) -> Host {
     let mut host = host();
     for protocol in [4, 41, UDP] {
-        host.add_tunnel(tunnel(protocol).0, spec(header_len));
+        let key = tunnel(protocol).0;
+        host.add_tunnel(key, spec(header_len));
+        let address = mapped(GATEWAY4);
+        host.add_tunnel(TunnelKey { address, ..key }, spec(header_len));
     }
     host
 }
@@ -164,6 +192,65 @@ pub(crate) fn frame_packet(frame: &Frame) -> Packet<'_> {
     packet(frame.ethertype, &frame.bytes)
 }
 
+/// One transport packet with correct checksums, of either version.
+pub(crate) fn sound_transport(ethertype: u16, protocol: u8, payload: &[u8]) -> Vec<u8> {
+    let upper = match protocol {
+        TCP => tcp_segment(PSH, &[], payload),
+        _ => udp_datagram(payload),
+    };
+    let (bytes, offset) = match ethertype {
+        V4 => (ipv4_packet(&[], protocol, &upper), 20),
+        _ => (ipv6_packet(protocol, &upper), 40),
+    };
+    let mut frame = Frame {
+        port: Port::Wire,
+        ethertype,
+        bytes,
+    };
+    let sum = transport_checksum(&frame, &frame.bytes[offset..], protocol);
+    let sum = if sum == 0 { 0xffff } else { sum };
+    let at = offset + if protocol == TCP { 16 } else { 6 };
+    frame.bytes[at..at + 2].copy_from_slice(&sum.to_be_bytes());
+    frame.bytes
+}
+
+pub(crate) fn changed(bytes: &[u8], at: usize, value: u8) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    bytes[at] = value;
+    bytes
+}
+
+/// Policy `id` for gateways below `2001:db8::/32` and `203.0.113.0/24`, all ports.
+pub(crate) fn allow_gateways(host: &mut Host, id: u32) {
+    for (bits, address) in [(32, GATEWAY), (96 + 24, mapped(GATEWAY4))] {
+        let key = PolicyExitKey {
+            prefix_len: 32 + bits,
+            policy: id,
+            address,
+        };
+        host.set_policy_exit(&key, 1).unwrap();
+    }
+}
+
+pub(crate) fn policy(id: u32) -> Policy {
+    let mut ports = [PortRange::default(); 8];
+    ports[0] = PortRange {
+        first: 0,
+        last: 65_535,
+    };
+    Policy {
+        source: [0; 16],
+        source4: [0; 4],
+        id,
+        flags: Policy::CUSTOM_HEADERS,
+        reserve: 0,
+        port_count: 1,
+        reserved: 0,
+        ports,
+        default_exit: Exit::NONE,
+    }
+}
+
 /// Asserts that every checksum of a TCP or UDP frame is right, as pnet computes it.
 pub(crate) fn assert_checksums(frame: &Frame, transport_offset: usize) {
     let upper = &frame.bytes[transport_offset..];
@@ -212,4 +299,10 @@ fn transport_checksum(frame: &Frame, upper: &[u8], protocol: u8) -> u16 {
             _ => udp::ipv6_checksum(&udp::UdpPacket::new(upper).unwrap(), &from, &to),
         }
     }
+}
+
+/// Makes the IPv4 header's checksum right.
+pub(crate) fn rewrite_checksum(bytes: &mut [u8]) {
+    let sum = ipv4::checksum(&ipv4::Ipv4Packet::new(bytes).unwrap());
+    bytes[10..12].copy_from_slice(&sum.to_be_bytes());
 }
