@@ -71,14 +71,12 @@ fn by_key(routes: &[Route]) -> BTreeMap<Key, Vec<&Route>> {
     by_key
 }
 
-/// A `throw` names no device, and IPv6 takes a request that names none for the first route of
-/// its key: so it goes last.
+/// The last first, so that taking them back gives the same order.
 fn deletions(routes: &[&Route]) -> impl Iterator<Item = Step> {
-    let mut routes: Vec<Route> = routes.iter().map(|&route| route.clone()).collect();
-    routes.sort_by_key(Route::is_throw);
     routes
-        .into_iter()
-        .map(|route| Step::Delete(Entry::Route(route)))
+        .iter()
+        .rev()
+        .map(|&route| Step::Delete(Entry::Route(route.clone())))
 }
 
 /// The same comparison, for people.
@@ -161,7 +159,7 @@ async fn take(netlink: &Netlink, step: &Step) -> Result<(), Error> {
         ),
         Step::Delete(Entry::Route(old)) => (
             "deleting a route",
-            RouteNetlinkMessage::DelRoute(route(old)),
+            RouteNetlinkMessage::DelRoute(old.to_be_deleted()),
             0,
         ),
         Step::Add(Entry::Rule(new)) => (

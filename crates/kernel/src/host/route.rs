@@ -11,6 +11,9 @@ use rtnetlink::{
 };
 use std::{fmt, net::IpAddr};
 
+/// Index of the loopback device in every namespace (`LOOPBACK_IFINDEX`).
+const LOOPBACK: u32 = 1;
+
 /// A route of ours, or one that is to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Route(RouteMessage);
@@ -85,6 +88,17 @@ impl Route {
 
     pub(super) fn message(&self) -> &RouteMessage {
         &self.0
+    }
+
+    /// In a form that names this route and no other of its key: IPv6 takes a request without
+    /// a device for the first of them, whatever it is, and holds a `throw` on the loopback
+    /// device.
+    pub(super) fn to_be_deleted(&self) -> RouteMessage {
+        let mut message = self.0.clone();
+        if self.is_throw() && Family::of(message.header.address_family) == Some(Family::V6) {
+            message.attributes.push(RouteAttribute::Oif(LOOPBACK));
+        }
+        message
     }
 
     /// Whether it says: not in this table.

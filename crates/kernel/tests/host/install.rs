@@ -146,6 +146,41 @@ fn an_error_halfway_takes_back_what_was_done() {
 }
 
 #[test]
+fn routes_of_one_rank_are_taken_back_in_their_order() {
+    if !require(&[]) {
+        return;
+    }
+    let stage = Stage::new();
+    for command in [
+        "route append 100.66.0.0/16 via 10.1.0.2 metric 3",
+        "route append 100.66.0.0/16 via 10.2.0.2 metric 3",
+        "route append 100.66.0.0/16 via 10.1.0.9 metric 3",
+        "-6 route del default",
+        "-6 route append fe80::/10 dev up0 metric 5",
+        "-6 route append fe80::/10 dev lan0 metric 5",
+    ] {
+        stage.ip(command);
+    }
+    let bare = stage.listing();
+    let plan = Plan::new("up0", [40]);
+    inside(&stage.host, || host::install(&plan)).unwrap();
+    let before = stage.listing();
+    // Link-local prefixes keep their source, so that the first failure comes behind them.
+    let bad = Plan {
+        lock_mtu: true,
+        source: Sources {
+            v4: None,
+            v6: Some("2001:db8:bad::1".parse().unwrap()),
+        },
+        ..plan
+    };
+    inside(&stage.host, || host::install(&bad)).unwrap_err();
+    assert_eq!(stage.listing(), before);
+    inside(&stage.host, host::remove).unwrap();
+    assert_eq!(stage.listing(), bare);
+}
+
+#[test]
 fn no_uplink_is_an_error_and_one_that_is_down_none() {
     if !require(&[]) {
         return;

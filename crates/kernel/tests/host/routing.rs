@@ -137,6 +137,39 @@ fn what_main_sends_elsewhere_stays_there() {
 }
 
 #[test]
+fn sockets_bound_to_a_device() {
+    if !require(&[]) {
+        return;
+    }
+    let stage = Stage::new();
+    installed(&stage, &Plan::new("up0", [40]));
+    let bound = |to: &str, device: &str| {
+        let mark = Plan::mark(40);
+        stage.ip(&format!("route get {to} oif {device} mark {mark:#x}"))
+    };
+    for to in [SERVER_V4, SERVER_V6, LAN_V6] {
+        let route = bound(to, "up0");
+        assert!(
+            route.contains(" dev up0 ") && route.contains("mtu 1460"),
+            "{route}"
+        );
+    }
+    for to in [LAN_V4, LAN_V6] {
+        let route = bound(to, "lan0");
+        assert!(
+            route.contains(" dev lan0 ") && !route.contains("mtu"),
+            "{route}"
+        );
+    }
+    // The limit that docs/host.md states: IPv4 asks for the prefix before the device.
+    let route = bound(LAN_V4, "up0");
+    assert!(
+        route.contains(" dev up0 ") && !route.contains("mtu"),
+        "{route}"
+    );
+}
+
+#[test]
 fn a_narrower_route_of_mains_stays_narrower() {
     if !require(&[]) {
         return;

@@ -12,6 +12,8 @@ use std::{
     fs,
     os::fd::{AsFd, AsRawFd},
     process::Command,
+    thread,
+    time::{Duration, Instant},
 };
 
 pub(crate) const SERVER_V4: &str = "192.0.2.1";
@@ -65,6 +67,9 @@ impl Stage {
         ] {
             ip(&stage.peer, command);
         }
+        for (namespace, host) in [(&stage.host, 1), (&stage.peer, 2)] {
+            settle(namespace, host);
+        }
         stage
     }
 
@@ -98,6 +103,25 @@ impl Stage {
         ]
         .map(|command| self.ip(command))
         .join("--\n")
+    }
+}
+
+/// Waits until the kernel has noticed that the devices are up, a while after it was told: it
+/// adds the last routes then, and takes flags off others.
+fn settle(namespace: &Namespace, host: u8) {
+    let start = Instant::now();
+    loop {
+        let v4 = ip(namespace, "route show table all");
+        let v6 = ip(namespace, "-6 route show table all");
+        let noticed = [1, 2].iter().all(|number| {
+            v6.contains(&format!("local 2001:db8:{number}::{host} dev"))
+                && v6.matches("multicast ff00::/8").count() == 2
+        });
+        if noticed && !v4.contains("linkdown") && !v6.contains("linkdown") {
+            return;
+        }
+        assert!(start.elapsed() < Duration::from_secs(10), "{v4}{v6}");
+        thread::sleep(Duration::from_millis(5));
     }
 }
 
