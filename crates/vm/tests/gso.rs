@@ -214,6 +214,90 @@ fn a_udp_tunnel_keeps_its_checksum_of_zero() {
     }
 }
 
+/// What is inside, with its Ethernet type and the protocol that announces it.
+fn inners(data: &[u8]) -> [(u16, u8, GsoKind, Vec<u8>); 4] {
+    [
+        (
+            0x0800,
+            4,
+            GsoKind::Tcp4,
+            ipv4(6, 0xffff, &tcp(1, 0x18, data)),
+        ),
+        (0x0800, 4, GsoKind::Udp, ipv4(17, 0xffff, &udp(data))),
+        (0x86dd, 41, GsoKind::Tcp6, ipv6(6, &tcp(1, 0x18, data))),
+        (0x86dd, 41, GsoKind::Udp, ipv6(17, &udp(data))),
+    ]
+}
+
+/// `inet_gso_segment` numbers the outer headers of segments as it does the inner ones, and sums
+/// each anew.
+#[test]
+fn an_ipv4_header_outside_counts_its_segments() {
+    let data = payload(250);
+    for (inner_protocol, protocol, kind, inner) in inners(&data) {
+        for custom in [None, Some([7; 4])] {
+            let (tunnel, packet) = match custom {
+                None => (Tunnel::Ipip4, ipv4(protocol, 0xfffe, &inner)),
+                Some(custom) => {
+                    let mut outer = udp(&[&custom[..], &inner].concat());
+                    outer[6..8].fill(0);
+                    (Tunnel::Udp, ipv4(17, 0xfffe, &outer))
+                }
+            };
+            let headers = packet.len() - inner.len();
+            let mut skb = super_packet(&packet, 0x0800, 100, kind);
+            skb.encapsulation = Some(Encapsulation {
+                tunnel,
+                inner_network: 14 + headers,
+                inner_protocol,
+            });
+            // The same without a tunnel.
+            let bare = segments(&super_packet(&inner, inner_protocol, 100, kind));
+            let frames = segments(&skb);
+            assert_eq!(frames.len(), 3);
+            for ((frame, bare), id) in frames.iter().zip(&bare).zip([0xfffeu16, 0xffff, 0]) {
+                let outer = &frame[14..];
+                assert_eq!(outer[4..6], id.to_be_bytes());
+                assert_eq!(outer[2..4], (outer.len() as u16).to_be_bytes());
+                assert_eq!(ones_complement_sum(&[&outer[..20]]), 0xffff);
+                let same = |range: std::ops::Range<usize>| outer[range.clone()] == packet[range];
+                assert!(same(0..2) && same(6..10) && same(12..20));
+                if custom.is_some() {
+                    assert_eq!(outer[24..26], (outer.len() as u16 - 20).to_be_bytes());
+                    assert!(same(20..24) && same(26..headers));
+                }
+                assert_eq!(outer[headers..], bare[14..]);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_tunnel_is_refused_where_another_kind_was_announced() {
+    let data = payload(150);
+    for (inner_protocol, protocol, kind, inner) in inners(&data) {
+        #[rustfmt::skip]
+        let table = [
+            (Tunnel::Ipip6, ipv4(protocol, 0, &inner), 0x0800, 20),
+            (Tunnel::Ipip4, ipv6(protocol, &inner), 0x86dd, 40),
+            (Tunnel::Udp, ipv4(protocol, 0, &inner), 0x0800, 20),
+            (Tunnel::Gre, ipv4(47, 0, &inner), 0x0800, 20),
+        ];
+        for (tunnel, packet, outer_protocol, header_len) in table {
+            let mut skb = super_packet(&packet, outer_protocol, 100, kind);
+            skb.encapsulation = Some(Encapsulation {
+                tunnel,
+                inner_network: 14 + header_len,
+                inner_protocol,
+            });
+            let result = gso::segment(&skb, &mut |_| panic!("left"));
+            let refused =
+                matches!(result, Err(GsoError::Unsupported { at, .. }) if at == 14 + header_len);
+            assert!(refused, "{tunnel:?} {result:?}");
+        }
+    }
+}
+
 #[test]
 fn shapes_without_an_offload_are_refused() {
     let tcp = tcp(1, 0x10, &payload(150));
