@@ -62,26 +62,22 @@ fn set_gateway(call: &Call, socket: Socket) -> Result<(), Refusal> {
             Some(_) => policy.source(exit),
             None => [0; 2],
         };
-        Ok(())
     })
 }
 
 #[inline(always)]
 fn set_udp(call: &Call, socket: Socket) -> Result<(), Refusal> {
     if call.length() == 0 {
-        return store(socket, true, |exit| {
-            exit.clear_udp();
-            Ok(())
-        });
+        return store(socket, true, |exit| exit.clear_udp());
     }
     let (ports, header_len) = udp(call)?;
+    let header = header(call, header_len)?;
     if !InForce::of_task().allows_udp(ports[1], header_len) {
         return Err(Refusal::Denied);
     }
     store(socket, false, |exit| {
         exit.set_udp(ports[0], ports[1], header_len);
-        exit.header = header(call, header_len)?;
-        Ok(())
+        exit.header = header;
     })
 }
 
@@ -166,14 +162,14 @@ fn header(call: &Call, header_len: u32) -> Result<[u64; 4], Refusal> {
 fn store(
     socket: Socket,
     clears: bool,
-    change: impl FnOnce(&mut Exit) -> Result<(), Refusal>,
+    change: impl FnOnce(&mut Exit),
 ) -> Result<(), Refusal> {
     let before = socket.storage();
     let mut exit = match before {
         Some(storage) => storage.current(),
         None => Exit::NONE,
     };
-    change(&mut exit)?;
+    change(&mut exit);
     let storage = match before {
         Some(storage) => Some(storage),
         None if clears => None,

@@ -107,11 +107,16 @@ impl Connection {
 
     /// The flow as the packets show it that this side sends: over a socket of IPv6 they are of
     /// IPv4 where its addresses are IPv4-mapped.
+    ///
+    /// The addresses of both families are loaded whatever the family: of loads in two branches
+    /// LLVM makes one whose address it selects before.
     #[inline(always)]
     fn key(&self) -> Option<FlowKey> {
+        let ipv4 = (mapped(self.local4()), mapped(self.remote4()));
+        let ipv6 = (self.local6(), self.remote6());
         let (source, destination) = match self.family() {
-            AF_INET => (mapped(self.local4()), mapped(self.remote4())),
-            AF_INET6 => (self.local6(), self.remote6()),
+            AF_INET => ipv4,
+            AF_INET6 => ipv6,
             _ => return None,
         };
         let version = if is_mapped(destination) { 4 } else { 6 };
