@@ -262,3 +262,90 @@ fn a_wrong_ipv4_checksum_stays_wrong() {
     assert_eq!(ip.get_ecn(), 3);
     assert_ne!(ip.get_checksum(), ipv4::checksum(&ip));
 }
+
+fn outer4(protocol: u8, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = ipv4_packet(&[], protocol, payload);
+    bytes[16..20].copy_from_slice(&GATEWAY4);
+    rewrite_checksum(&mut bytes);
+    bytes
+}
+
+/// With a right header checksum.
+fn altered(bytes: &[u8], at: usize, value: u8) -> Vec<u8> {
+    let mut bytes = changed(bytes, at, value);
+    rewrite_checksum(&mut bytes);
+    bytes
+}
+
+#[test]
+fn ipv4_outer_headers_are_judged_in_order() {
+    let six = ipv6_packet(58, b"12345678");
+    let four = ipv4_packet(&[], 1, b"12345678");
+    let in_four = |protocol, inner: &[u8]| outer4(protocol, inner);
+    let mut datagram = udp_datagram(&[b"head", &six[..]].concat());
+    datagram[2..4].copy_from_slice(&[0x17, 0xc0]);
+    let udp = outer4(UDP, &datagram);
+    let plain = in_four(41, &six);
+    let with_options = |protocol, payload: &[u8]| {
+        let mut bytes = ipv4_packet(&[1; 4], protocol, payload);
+        bytes[16..20].copy_from_slice(&GATEWAY4);
+        rewrite_checksum(&mut bytes);
+        bytes
+    };
+    let (not, bad) = (Reason::NotTunnel, Reason::BadOuter);
+    #[rustfmt::skip]
+    let cases = [
+        ("IPv6 in IPv4", plain.clone(), Reason::Decapsulated),
+        ("IPv4 in IPv4", in_four(4, &four), Reason::Decapsulated),
+        ("UDP", udp.clone(), Reason::Decapsulated),
+        ("short", plain[..19].to_vec(), not),
+        ("version 6", altered(&plain, 0, 0x65), not),
+        ("more fragments", altered(&plain, 6, 0x20), not),
+        ("offset", altered(&plain, 7, 1), not),
+        ("without DF", altered(&plain, 6, 0), Reason::Decapsulated),
+        ("TCP", altered(&plain, 9, TCP), not),
+        ("another address", altered(&plain, 19, 0), not),
+        ("another port", changed(&udp, 23, 0), not),
+        ("UDP header cut", udp[..27].to_vec(), not),
+        ("UDP with IHL 4", altered(&udp, 0, 0x44), not),
+        ("IHL 4 of another protocol", altered(&plain, 0, 0x44), bad),
+        ("options", with_options(41, &six), bad),
+        ("options before UDP", with_options(UDP, &datagram), bad),
+        ("options before cut UDP", with_options(UDP, &datagram[..7]), not),
+        ("header checksum", changed(&plain, 10, plain[10] ^ 1), bad),
+        ("longer than frame", altered(&plain, 3, plain[3] + 1), bad),
+        ("shorter than frame", altered(&plain, 3, plain[3] - 1), bad),
+        ("UDP length", changed(&udp, 25, udp[25] - 1), bad),
+        ("no custom header", outer4(UDP, &{
+            let mut short = udp_datagram(b"hea");
+            short[2..4].copy_from_slice(&[0x17, 0xc0]);
+            short
+        }), bad),
+        ("checksum before what is inside", changed(&in_four(41, &four), 8, 0), bad),
+        ("IPv4 announced as IPv6", in_four(41, &four), Reason::BadInner),
+        ("IPv6 announced as IPv4", in_four(4, &six), Reason::BadInner),
+        ("nothing inside", in_four(4, &[]), Reason::BadInner),
+    ];
+    for (name, bytes, expected) in cases {
+        let (reason, frames) = deliver(&mut receiver(4), packet(V4, &bytes));
+        assert_eq!(reason, expected, "{name}");
+        let dropped = reason.verdict() == Verdict::Dropped;
+        assert_eq!(frames.is_empty(), dropped, "{name}");
+    }
+}
+
+#[test]
+fn ecn_of_an_ipv4_outer_header_is_heeded() {
+    let ect = changed(&ipv6_packet(58, b"ping"), 1, 0x20);
+    let (_, frames) = deliver(
+        &mut receiver(0),
+        packet(V4, &altered(&outer4(41, &ect), 1, 3)),
+    );
+    assert_eq!(frames[0].bytes[1] & 0x30, 0x30, "CE");
+    let not_ect = changed(&ipv6_packet(58, b"ping"), 1, 0);
+    let (reason, _) = deliver(
+        &mut receiver(0),
+        packet(V4, &altered(&outer4(41, &not_ect), 1, 3)),
+    );
+    assert_eq!(reason, Reason::EcnDrop);
+}

@@ -8,6 +8,8 @@ mod flow;
 #[cfg(test)]
 mod ingress;
 #[cfg(test)]
+mod learning;
+#[cfg(test)]
 mod order;
 #[cfg(test)]
 mod outer;
@@ -27,3 +29,5 @@ mod segmenter;
 mod socket;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod too_big;

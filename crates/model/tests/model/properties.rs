@@ -1,14 +1,53 @@
 //! The invariants of the design that hold for every packet: `transparent`, `fits`, `total`.
 
+use crate::outer::udp_checksums;
 use crate::support::*;
 use dynencap_abi::option::{AF_INET6, AF_PACKET, ENCAP_GW, ENCAP_UDP};
-use dynencap_abi::{Config, Exit, Reason, Verdict};
-use dynencap_model::{Errno, Host, Socket, SocketKind, reflection, segment};
+use dynencap_abi::{Config, Exit, FlowKey, Reason, TunnelKey, Verdict};
+use dynencap_model::{
+    Errno, Frame, Host, Origin, Port, Socket, SocketKind, flow, reflection, segment,
+};
 use pnet_packet::ipv4::{self, Ipv4Packet};
+use pnet_packet::ipv6::Ipv6Packet;
+use pnet_packet::udp::UdpPacket;
 use proptest::prelude::*;
 
-fn socket_with(header: Option<&[u8]>) -> Socket {
-    header.map_or_else(ip_exit, udp_exit)
+const NO_FLOW: FlowKey = FlowKey {
+    source: [0; 16],
+    destination: [0; 16],
+    source_port: [0; 2],
+    destination_port: [0; 2],
+    protocol: 0,
+    version: 0,
+    reserved: [0; 2],
+};
+
+fn socket_with(v4: bool, header: Option<&[u8]>) -> Socket {
+    match (v4, header) {
+        (false, header) => header.map_or_else(ip_exit, udp_exit),
+        (true, None) => ip4_exit(),
+        (true, Some(header)) => udp4_exit(header),
+    }
+}
+
+/// What the outer headers say of their own lengths and checksums.
+fn assert_outer(frame: &Frame, overhead: usize) {
+    let len = frame.bytes.len();
+    let (ip_len, protocol) = if frame.ethertype == V4 {
+        let ip = Ipv4Packet::new(&frame.bytes).unwrap();
+        assert_eq!(usize::from(ip.get_total_length()), len);
+        assert_eq!(ip.get_checksum(), ipv4::checksum(&ip));
+        (20, ip.get_next_level_protocol().0)
+    } else {
+        let ip = Ipv6Packet::new(&frame.bytes).unwrap();
+        assert_eq!(usize::from(ip.get_payload_length()), len - 40);
+        (40, ip.get_next_header().0)
+    };
+    assert_eq!(protocol == UDP, overhead > ip_len);
+    if protocol == UDP {
+        let udp = UdpPacket::new(&frame.bytes[ip_len..]).unwrap();
+        assert_eq!(usize::from(udp.get_length()), len - ip_len);
+    }
 }
 
 prop_compose! {
@@ -91,21 +130,30 @@ fn hostile() -> impl Strategy<Value = (u16, Vec<u8>)> {
 proptest! {
     /// The longest IPv4 header, payload and overhead stay within the uplink's 1500 bytes.
     #[test]
-    fn transparent((ethertype, bytes) in sound(1360), header in custom_header(), ecn in 0u8..4) {
+    fn transparent(
+        (ethertype, bytes) in sound(1360), v4: bool, header in custom_header(), ecn in 0u8..4,
+    ) {
         let mut wire = Vec::new();
-        let socket = socket_with(header.as_deref());
+        let socket = socket_with(v4, header.as_deref());
         let egress = host().egress(Some(&socket), packet(ethertype, &bytes), &mut wire);
         prop_assert_eq!(egress.reason, Reason::Encapsulated);
+        prop_assert_eq!(wire[0].ethertype, if v4 { V4 } else { V6 });
+        assert_outer(&wire[0], wire[0].bytes.len() - bytes.len());
         let mut receiver = receiver(header.map_or(0, |header| header.len() as u8));
 
         let mut delivered = Vec::new();
         let reason = receiver.ingress(frame_packet(&wire[0]), &mut delivered);
         prop_assert_eq!(reason, Reason::Decapsulated);
-        prop_assert_eq!(delivered[0].ethertype, ethertype);
+        prop_assert_eq!((delivered[0].port, delivered[0].ethertype), (Port::Delivered, ethertype));
         prop_assert_eq!(&delivered[0].bytes, &bytes);
 
         // With any ECN that the way put on the outer header, ECN apart.
-        wire[0].bytes[1] = wire[0].bytes[1] & !0x30 | ecn << 4;
+        if v4 {
+            wire[0].bytes[1] = wire[0].bytes[1] & !3 | ecn;
+            rewrite_checksum(&mut wire[0].bytes);
+        } else {
+            wire[0].bytes[1] = wire[0].bytes[1] & !0x30 | ecn << 4;
+        }
         delivered.clear();
         if receiver.ingress(frame_packet(&wire[0]), &mut delivered) == Reason::Decapsulated {
             let mut apart = delivered[0].bytes.clone();
@@ -123,13 +171,53 @@ proptest! {
         }
     }
 
+    /// On both ways to the wire, all four combinations of families, with and without sums.
+    #[test]
+    fn super_packets_are_transparent(
+        v6_inside: bool, v4: bool, udp: bool, header in custom_header(), first: bool,
+        payload in prop::collection::vec(any::<u8>(), 0..6000), gso_size in 1u16..1350,
+        whole: bool,
+    ) {
+        let ethertype = if v6_inside { V6 } else { V4 };
+        let bytes = sound_transport(ethertype, if udp { UDP } else { TCP }, &payload);
+        let gso_size = if whole && payload.len() < 1300 { 0 } else { gso_size };
+        let mut config = Config { flags: Config::UDP_CHECKSUM, ..config() };
+        if first {
+            config.flags |= Config::SEGMENT_FIRST;
+            config.segmenter = 1;
+        } else if gso_size > 0 {
+            config.flags = 0;
+        }
+        let leaving = super_packet(ethertype, &bytes, gso_size);
+        let mut plain: Vec<Frame> = Vec::new();
+        if segment::segment(&leaving, &mut plain).is_none() {
+            plain.push(Frame { port: Port::Wire, ethertype, bytes: bytes.clone() });
+        }
+        let socket = socket_with(v4, header.as_deref());
+        let mut wire: Vec<Frame> = Vec::new();
+        let origin = Origin::Socket(&socket);
+        Host::new(config).transmit(origin, socket.mark(), &(), leaving, &mut wire);
+        prop_assert_eq!(wire.len(), plain.len());
+        let mut receiver = receiver(header.as_ref().map_or(0, |header| header.len() as u8));
+        for (frame, plain) in wire.iter().zip(&plain) {
+            assert_outer(frame, frame.bytes.len() - plain.bytes.len());
+            if header.is_some() && config.flags & Config::UDP_CHECKSUM != 0 {
+                let (stated, computed) = udp_checksums(frame);
+                prop_assert_eq!(stated, computed);
+            }
+            let mut delivered = Vec::new();
+            receiver.ingress(frame_packet(frame), &mut delivered);
+            prop_assert_eq!(&delivered[0].bytes, &plain.bytes);
+        }
+    }
+
     #[test]
     fn fits(
         packets in prop::collection::vec((sound(12_000), any::<u16>(), 0u8..3), 1..8),
-        header in custom_header(), uplink_mtu in 1280u32..=9216,
+        v4: bool, header in custom_header(), uplink_mtu in 1280u32..=9216,
     ) {
         let mut host = Host::new(Config { uplink_mtu, ..config() });
-        let socket = socket_with(header.as_deref());
+        let socket = socket_with(v4, header.as_deref());
         for ((ethertype, mut bytes), gso_size, transport) in packets {
             // Random protocols are seldom TCP or UDP.
             let at = if ethertype == V4 { 9 } else { 6 };
@@ -156,40 +244,59 @@ proptest! {
             ],
         ), 0..8),
         family in prop_oneof![4 => Just(AF_INET6), 1 => Just(AF_PACKET), 1 => any::<u32>()],
-        ty in 1u32..4, protocol: u32, source: bool, uplink_mtu: u32, flags: u32,
+        ty in 1u32..4, protocol: u32, source: bool, flags: u32, segmenter in 0u32..2,
+        uplink_mtu in prop_oneof![any::<u32>(), 0u32..2000],
     ) {
         let source = if source { CONFIGURED } else { [0; 16] };
-        let config = Config { source, uplink_mtu, flags, ..Config::default() };
+        let source4 = if source[0] == 0 { [0; 4] } else { CONFIGURED4 };
+        let config = Config {
+            source, source4, uplink_mtu, flags, segmenter, hop_limit: flags >> 8, ..Config::default()
+        };
         let mut host = Host::new(config);
+        let mut runs = 0;
         for protocol in [4, 41, UDP] {
-            host.add_tunnel(tunnel(protocol).0, spec(uplink_mtu as u8));
+            let key = tunnel(protocol).0;
+            host.add_tunnel(key, spec(uplink_mtu as u8));
+            let address = mapped(GATEWAY4);
+            host.add_tunnel(TunnelKey { address, ..key }, spec(uplink_mtu as u8));
         }
         let mut socket = Socket::new(SocketKind { family, ty, protocol });
         for (name, value) in &options {
             let before = (socket.exit().copied(), socket.mark());
-            if let Err(Errno(errno)) = socket.set_option(&config, *name, value) {
+            if let Err(Errno(errno)) = host.set_option(&mut socket, &[1], *name, value) {
                 prop_assert!(errno > 0);
                 prop_assert_eq!((socket.exit().copied(), socket.mark()), before);
             }
-            let read = socket.option(&config, *name, value.len());
+            let read = host.option(&socket, *name, value.len());
             prop_assert!(read.is_err() || read.unwrap().len() <= value.len());
         }
 
-        for (index, ((ethertype, mut bytes), gso_size, way, mark)) in steps.into_iter().enumerate() {
+        prop_assert_eq!(host.events().iter().sum::<u64>(), options.len() as u64);
+
+        for ((ethertype, mut bytes), gso_size, way, mark) in steps {
+            runs += 1;
             let mut frames = Vec::new();
             if way == 0 {
-                if let Some(address) = bytes.get_mut(24..40) {
-                    address.copy_from_slice(&GATEWAY);
+                let (next, at, address) = match ethertype {
+                    V4 => (9, 16, &GATEWAY4[..]),
+                    _ => (6, 24, &GATEWAY[..]),
+                };
+                if let Some(place) = bytes.get_mut(at..at + address.len()) {
+                    place.copy_from_slice(address);
                 }
-                if let Some(next) = bytes.get_mut(6) {
+                if let Some(next) = bytes.get_mut(next) {
                     *next = [4, 41, UDP][usize::from(*next) % 3];
+                }
+                if ethertype == V4 && bytes.len() > 20 && mark & 1 == 0 {
+                    rewrite_checksum(&mut bytes);
                 }
             }
             let packet = super_packet(ethertype, &bytes, gso_size);
             let reason = if way == 0 {
                 let reflected = reflection::parse(&packet, host.tunnels());
                 let reason = host.ingress(packet, &mut frames);
-                prop_assert!(reflected.is_err() || reason.verdict() != Verdict::Passed);
+                let learned = [Reason::PathMtuLearned, Reason::PathMtuRefused].contains(&reason);
+                prop_assert!(reflected.is_err() || learned || reason.verdict() != Verdict::Passed);
                 reason
             } else {
                 let exit = Exit { header: [mark as u8; 32], header_len: mark as u8,
@@ -197,26 +304,57 @@ proptest! {
                 if way == 2 {
                     socket.set_exit(exit);
                 }
-                let gateway = socket.exit().map_or(&[][..], |exit| &exit.gateway[..]);
-                let egress = host.egress_marked(Some(&socket), mark, packet, &mut frames);
+                let origin = match mark >> 30 {
+                    0 => Origin::None,
+                    1 => Origin::TimeWait,
+                    2 => Origin::Request(&socket),
+                    _ => Origin::Socket(&socket),
+                };
+                if mark & 1 << 29 == 0 && let Some(flow) = flow::key(&packet) {
+                    host.closed(&socket, flow);
+                }
+                let gateway = host.kept(&flow::key(&packet).unwrap_or(NO_FLOW)).copied();
+                let gateways = [gateway, socket.exit().copied()].map(|exit| exit.map(|e| e.gateway));
+                let egress = if mark & 1 << 28 == 0 {
+                    host.segmented(origin, mark, &(), packet, &mut frames)
+                } else {
+                    host.egress_from(origin, mark, &(), packet, &mut frames)
+                };
                 if egress.segments > 0 {
                     prop_assert_eq!(egress.segments as usize, frames.len());
                 } else {
                     prop_assert!(frames.len() <= 1);
                 }
+                let port = match egress.reason {
+                    Reason::Segmenting => Port::Segmenter,
+                    Reason::TooBigTold => Port::Delivered,
+                    _ => Port::Wire,
+                };
+                prop_assert!(frames.iter().all(|frame| frame.port == port));
                 match egress.verdict() {
-                    Verdict::Encapsulated => prop_assert!(
-                        frames.iter().all(|frame| frame.bytes.get(24..40) == Some(gateway))
-                    ),
+                    Verdict::Encapsulated => for frame in &frames {
+                        let to = match frame.ethertype {
+                            V4 => mapped(frame.bytes[16..20].try_into().unwrap()),
+                            _ => frame.bytes[24..40].try_into().unwrap(),
+                        };
+                        let same = |gateway: [u8; 16]| match frame.ethertype {
+                            V4 => gateway[12..] == to[12..],
+                            _ => gateway == to,
+                        };
+                        prop_assert!(gateways.into_iter().flatten().any(same));
+                    },
                     Verdict::Passed if egress.segments == 0 => {
                         prop_assert_eq!(&frames[0].bytes, &bytes);
                     }
                     verdict => prop_assert_ne!(verdict, Verdict::Decapsulated),
                 }
+                if egress.reason == Reason::TooBigTold {
+                    frames.clear();
+                }
                 egress.reason
             };
             prop_assert_eq!(reason.verdict() == Verdict::Dropped, frames.is_empty());
-            prop_assert_eq!(host.counters().iter().sum::<u64>(), index as u64 + 1);
+            prop_assert_eq!(host.counters().iter().sum::<u64>(), runs);
             let _ = segment::layout(&packet);
         }
     }
