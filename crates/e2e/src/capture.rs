@@ -8,7 +8,7 @@ use dynencap_kernel::{
 };
 use std::{
     fs::File,
-    io::{BufWriter, Write},
+    io::{self, BufWriter, Write},
     os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
     sync::{
@@ -45,7 +45,7 @@ pub struct Capture<O> {
     observer: Arc<Mutex<O>>,
     stop: Arc<AtomicBool>,
     frames: Arc<Mutex<u64>>,
-    thread: JoinHandle<()>,
+    thread: JoinHandle<Ended>,
     path: PathBuf,
 }
 
@@ -105,7 +105,8 @@ impl<O: Observer + 'static> Capture<O> {
             thread::sleep(crate::limit(Duration::from_millis(100)));
         }
         self.stop.store(true, Ordering::SeqCst);
-        self.thread.join().expect("the capture's thread");
+        let ended = self.thread.join().expect("the capture's thread");
+        assert_eq!(ended, Ended::Asked);
         let observer = Arc::into_inner(self.observer).expect("the thread has ended");
         (
             observer.into_inner().expect("the thread has not failed"),
@@ -126,6 +127,14 @@ fn open(device: &str) -> OwnedFd {
     socket
 }
 
+/// Why a capture ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    Asked,
+    /// The device went with its namespace: a test has failed and took its topology down.
+    DeviceGone,
+}
+
 struct Worker<O> {
     socket: OwnedFd,
     file: PcapFile,
@@ -134,13 +143,22 @@ struct Worker<O> {
 }
 
 impl<O: Observer> Worker<O> {
-    fn run(&mut self, stop: &AtomicBool) {
+    fn run(&mut self, stop: &AtomicBool) -> Ended {
         let mut receiver = Receiver::new();
         loop {
             let last = stop.load(Ordering::SeqCst);
             let wait = Duration::from_millis(if last { 0 } else { 20 });
             sys::wait_readable(self.socket.as_fd(), wait).expect("poll");
-            while self.batch(&mut receiver) > 0 {}
+            loop {
+                match self.batch(&mut receiver) {
+                    Ok(0) => break,
+                    Ok(_) => {}
+                    Err(error) if error.kind() == io::ErrorKind::NetworkDown => {
+                        return Ended::DeviceGone;
+                    }
+                    Err(error) => panic!("recvmmsg: {error}"),
+                }
+            }
             if last {
                 break;
             }
@@ -150,10 +168,11 @@ impl<O: Observer> Worker<O> {
             .expect("PACKET_STATISTICS");
         let drops = u32::from_ne_bytes(*statistics.last_chunk().expect("8 bytes"));
         assert_eq!(drops, 0, "frames that the capture missed");
+        Ended::Asked
     }
 
-    fn batch(&mut self, receiver: &mut Receiver) -> usize {
-        let count = receiver.receive(self.socket.as_fd()).expect("recvmmsg");
+    fn batch(&mut self, receiver: &mut Receiver) -> io::Result<usize> {
+        let count = receiver.receive(self.socket.as_fd())?;
         if count > 0 {
             let mut observer = self.observer.lock().expect("a test has failed");
             let now = SystemTime::now();
@@ -164,7 +183,7 @@ impl<O: Observer> Worker<O> {
             }
             *self.frames.lock().expect("a test has failed") += count as u64;
         }
-        count
+        Ok(count)
     }
 }
 

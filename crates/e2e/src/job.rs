@@ -2,6 +2,8 @@
 
 pub mod bulk;
 pub mod datagram;
+pub mod ending;
+pub mod passive;
 pub mod server;
 
 use crate::agent::Job;
@@ -12,4 +14,7 @@ pub const ALL: &[Job] = &[
     (bulk::NAME, bulk::run),
     (bulk::MANY, bulk::run_many),
     (datagram::NAME, datagram::run),
+    (ending::NAME, ending::run),
+    (passive::LISTEN, passive::listen),
+    (passive::FETCH, passive::fetch),
 ];

@@ -27,5 +27,5 @@ pub mod topology;
 pub use audit::{Audit, Rules, Segment};
 pub use exit::{Exit, Shape};
 pub use limit::limit;
-pub use process::{Place, Program};
+pub use process::{Place, Program, User};
 pub use topology::Topology;

@@ -16,7 +16,19 @@ use std::{
 /// nobody and nogroup.
 pub const NOBODY: u32 = 65_534;
 
-/// Joins the cgroup `$0`, gives up every privilege, becomes the program. `0` means the writer.
+/// Whose rights a program has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum User {
+    /// Nobody's: no capability, and none to be had.
+    Nobody,
+    /// All of this process's: for what an application with privileges would do.
+    Root,
+}
+
+/// Joins the cgroup `$0` and becomes the program. `0` means the writer.
+const JOIN: &str = r#"echo 0 > "$0/cgroup.procs" && exec "$@""#;
+
+/// Joins the cgroup `$0`, gives up every privilege, becomes the program.
 const ENTER: &str = r#"echo 0 > "$0/cgroup.procs" && exec setpriv --reuid 65534 --regid 65534 --clear-groups --inh-caps=-all --bounding-set=-all --no-new-privs -- "$@""#;
 
 /// Where a program runs.
@@ -28,6 +40,8 @@ pub struct Place<'a> {
     pub cgroup: &'a Path,
     /// Where its output is kept.
     pub scratch: &'a Path,
+    /// With whose rights.
+    pub user: User,
 }
 
 /// A program that was started.
@@ -40,7 +54,7 @@ pub struct Program {
 }
 
 impl Place<'_> {
-    /// Starts a program as nobody.
+    /// Starts a program.
     #[must_use]
     pub fn spawn<S: AsRef<OsStr>>(
         &self,
@@ -59,7 +73,14 @@ impl Place<'_> {
         let stderr = self.scratch.join(format!("{number}-{name}.err"));
         let mut command = Command::new("/bin/sh");
         command
-            .args(["-c", ENTER])
+            .args([
+                "-c",
+                if self.user == User::Nobody {
+                    ENTER
+                } else {
+                    JOIN
+                },
+            ])
             .arg(self.cgroup)
             .arg(program)
             .args(arguments)

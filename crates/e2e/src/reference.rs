@@ -1,7 +1,7 @@
 //! The model as the judge of frames: what an inner packet becomes with this exit. The only
 //! file that knows the model's interface.
 
-use crate::exit::Shape;
+use crate::{exit::Shape, topology::CLIENT4};
 use dynencap_abi::{Config, Exit};
 use dynencap_model::{Frame, Host, Packet, Socket, SocketKind};
 use std::net::{IpAddr, Ipv6Addr};
@@ -17,8 +17,9 @@ const TCP6: SocketKind = SocketKind {
 pub fn config(source: Ipv6Addr, uplink_mtu: usize) -> Config {
     Config {
         source: source.octets(),
+        source4: CLIENT4.octets(),
         uplink_mtu: uplink_mtu as u32,
-        flags: 0,
+        ..Config::default()
     }
 }
 
@@ -33,6 +34,9 @@ pub fn stored(gateway: IpAddr, shape: &Shape) -> Exit {
         flags: Exit::GATEWAY,
         ..Exit::NONE
     };
+    if gateway.is_ipv4() {
+        exit.flags |= Exit::IPV4;
+    }
     if let Shape::Udp { port, header } = shape {
         exit.flags |= Exit::UDP;
         exit.destination_port = port.to_be_bytes();

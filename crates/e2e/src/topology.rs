@@ -19,7 +19,7 @@ mod datapath;
 pub use address::*;
 
 use crate::{
-    Audit, Place, Program, Rules,
+    Audit, Place, Program, Rules, User,
     agent::{INPUT, JOB},
     audit::Plain,
     capture::Capture,
@@ -32,6 +32,7 @@ use dynencap_kernel::{Cgroup, Namespace};
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
     fs,
+    net::IpAddr,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     time::Duration,
@@ -95,6 +96,7 @@ impl Topology {
             namespace: &self.client,
             cgroup: &self.client_cgroup,
             scratch: self.scratch.path(),
+            user: User::Nobody,
         }
     }
 
@@ -105,6 +107,7 @@ impl Topology {
             namespace: &self.server,
             cgroup: &self.server_cgroup,
             scratch: self.scratch.path(),
+            user: User::Nobody,
         }
     }
 
@@ -203,7 +206,7 @@ pub fn rules(plain: Plain) -> Rules {
     Rules {
         mtu: MTU,
         source: CLIENT,
-        gateways: (0..GATEWAYS).map(gateway).collect(),
+        gateways: gateways().collect(),
         shapes: HEADER_LENS
             .iter()
             .map(|&len| Shape::udp(len))
@@ -211,6 +214,14 @@ pub fn rules(plain: Plain) -> Rules {
             .collect(),
         plain,
     }
+}
+
+/// Lets a router lose every packet to `gateway`, for a while.
+pub fn blackhole(router: &Namespace, gateway: IpAddr, time: Duration) {
+    let family = if gateway.is_ipv6() { "-6 " } else { "" };
+    build::ip(router, &format!("{family}route add blackhole {gateway}"));
+    std::thread::sleep(time);
+    build::ip(router, &format!("{family}route del blackhole {gateway}"));
 }
 
 /// Where captures are kept.

@@ -139,6 +139,35 @@ impl fmt::Display for Ip<'_> {
     }
 }
 
+/// Where two packets differ.
+pub(super) fn difference(expected: &[u8], got: &[u8]) -> Option<String> {
+    let at = expected.iter().zip(got).position(|(a, b)| a != b);
+    (expected != got).then(|| {
+        let (expected, got) = (expected.len(), got.len());
+        format!("other than the model's from byte {at:?} on; {got} bytes, the model's {expected}")
+    })
+}
+
+/// The same but for the identification of an IPv4 header in front of IPv6: the kernel's GSO
+/// counts it up, segment by segment (RFC 6864 leaves it free). The checksum has to be right.
+pub(super) fn difference_but_identification(expected: &[u8], got: &[u8]) -> Option<String> {
+    let masked = |packet: &[u8]| {
+        let mut packet = packet.to_vec();
+        for at in [4, 5, 10, 11] {
+            packet[at] = 0;
+        }
+        packet
+    };
+    let sum: u32 = got[..20]
+        .chunks(2)
+        .map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1]))
+        .sum();
+    if (sum & 0xffff) + (sum >> 16) != 0xffff {
+        return Some("a wrong checksum of the outer header".to_owned());
+    }
+    difference(&masked(expected), &masked(got))
+}
+
 fn tcp(segment: &[u8]) -> Segment {
     const FIN: u8 = 1;
     const SYN: u8 = 2;

@@ -34,6 +34,17 @@ pub struct Datagrams {
     pub size: u16,
     /// Datagrams in each call; 1: without `UDP_SEGMENT`.
     pub segments: u16,
+    /// How the address is given.
+    pub addressing: Addressing,
+}
+
+/// How a datagram's destination is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Addressing {
+    /// By `connect`, once.
+    Connected,
+    /// By `sendto`, each time.
+    EachTime,
 }
 
 /// What came of it.
@@ -52,8 +63,14 @@ pub fn run(input: Value) -> Value {
     if let Some(exit) = &order.exit {
         exit.set(&socket).expect("the exit");
     }
-    socket.connect(&order.server.into()).expect("connect");
+    if order.addressing == Addressing::Connected {
+        socket.connect(&order.server.into()).expect("connect");
+    }
     let socket = UdpSocket::from(socket);
+    let send = |bytes: &[u8]| match order.addressing {
+        Addressing::Connected => socket.send(bytes),
+        Addressing::EachTime => socket.send_to(bytes, order.server),
+    };
     if order.segments > 1 {
         let size = i32::from(order.size).to_ne_bytes();
         set(&socket, SOL_UDP, UDP_SEGMENT, &size).expect("UDP_SEGMENT");
@@ -67,7 +84,13 @@ pub fn run(input: Value) -> Value {
             sent.datagrams += 1;
             sent.fingerprint = sent.fingerprint.wrapping_add(fingerprint(datagram));
         }
-        socket.send(&buffer).expect("send");
+        let result = send(&buffer);
+        assert_eq!(
+            result.ok(),
+            Some(buffer.len()),
+            "send {number} of {order:?}: {}",
+            std::io::Error::last_os_error()
+        );
         if number % 4 == 3 {
             // Nobody retransmits: the server's buffer must not overflow.
             thread::sleep(limit(Duration::from_millis(1)));
@@ -76,11 +99,15 @@ pub fn run(input: Value) -> Value {
     if order.segments > 1 {
         set(&socket, SOL_UDP, UDP_SEGMENT, &0_i32.to_ne_bytes()).expect("UDP_SEGMENT");
     }
-    let received = ask(&socket, &sent);
+    let received = ask(&socket, || send(QUERY), &sent);
     agent::output(Delivered { sent, received })
 }
 
-fn ask(socket: &UdpSocket, sent: &Received) -> Received {
+fn ask(
+    socket: &UdpSocket,
+    query: impl Fn() -> std::io::Result<usize>,
+    sent: &Received,
+) -> Received {
     socket
         .set_read_timeout(Some(limit(Duration::from_millis(500))))
         .expect("SO_RCVTIMEO");
@@ -88,7 +115,7 @@ fn ask(socket: &UdpSocket, sent: &Received) -> Received {
     let mut received = Received::default();
     let mut buffer = [0; 256];
     while received.datagrams < sent.datagrams && Instant::now() < until {
-        socket.send(QUERY).expect("send");
+        query().expect("send");
         if let Ok(length) = socket.recv(&mut buffer) {
             received = serde_json::from_slice(&buffer[..length]).expect("JSON");
         }

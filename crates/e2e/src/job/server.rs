@@ -13,6 +13,7 @@ use std::{
     io::{Read, Write},
     net::{Ipv6Addr, TcpListener, TcpStream, UdpSocket},
     thread,
+    time::Duration,
 };
 
 /// The job's name.
@@ -26,6 +27,12 @@ pub const SINK: u16 = 9000;
 pub const SOURCE: u16 = 9001;
 /// Counts datagrams; to [`QUERY`] it answers with [`Received`] in JSON.
 pub const DATAGRAMS: u16 = 9002;
+
+/// Reads until the client's FIN, waits [`PAUSE`], and closes without a word.
+pub const SILENT: u16 = 9003;
+
+/// Between the client's FIN and the silent server's.
+pub const PAUSE: Duration = Duration::from_millis(300);
 
 /// Length of the sink's answer: count of bytes, SHA-256.
 pub const ANSWER: usize = 8 + 32;
@@ -45,12 +52,14 @@ pub struct Received {
 pub fn run(_: Value) -> Value {
     let sink = TcpListener::from(socket::listener(SINK));
     let source = TcpListener::from(socket::listener(SOURCE));
+    let silent = TcpListener::from(socket::listener(SILENT));
     let datagrams = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, DATAGRAMS)).expect("bind");
     // As much as the system allows: the kernel cuts it down.
     let _ = socket2::SockRef::from(&datagrams).set_recv_buffer_size(8 << 20);
     say(READY);
     thread::spawn(|| serve(sink, swallow));
     thread::spawn(|| serve(source, produce));
+    thread::spawn(|| serve(silent, listen));
     count(&datagrams);
     Value::Null
 }
@@ -78,6 +87,12 @@ fn swallow(mut stream: TcpStream) -> std::io::Result<()> {
     }
     stream.write_all(&count.to_be_bytes())?;
     stream.write_all(&hash.finalize())
+}
+
+fn listen(mut stream: TcpStream) -> std::io::Result<()> {
+    std::io::copy(&mut stream, &mut std::io::sink())?;
+    thread::sleep(PAUSE);
+    Ok(())
 }
 
 fn produce(mut stream: TcpStream) -> std::io::Result<()> {

@@ -41,6 +41,11 @@ pub fn gateway4(number: u16) -> IpAddr {
     Ipv4Addr::new(10, 2, 0, number as u8 + 1).into()
 }
 
+/// All of them, of both families.
+pub fn gateways() -> impl Iterator<Item = IpAddr> {
+    (0..GATEWAYS).flat_map(|number| [gateway(number), gateway4(number)])
+}
+
 /// The server at a port, over IPv6.
 #[must_use]
 pub fn server(port: u16) -> SocketAddr {

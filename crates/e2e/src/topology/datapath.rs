@@ -1,6 +1,6 @@
 //! Our programs on the client host and on the exit node.
 
-use super::{CLIENT, EXIT_DEVICES, GATEWAYS, HEADER_LENS, MTU, Topology, UPLINK, gateway};
+use super::{CLIENT, EXIT_DEVICES, HEADER_LENS, MTU, Topology, UPLINK, gateways};
 use crate::{exit::Shape, reference::config};
 use dynencap_abi::{Reason, TunnelKey, TunnelSpec};
 use dynencap_kernel::{DeviceProgram, Loaded};
@@ -13,7 +13,7 @@ use std::{
 #[derive(Debug)]
 pub(super) struct Datapath {
     client: Loaded,
-    exit: Loaded,
+    exit: Option<Loaded>,
 }
 
 /// The committed object, or the one that `DYNENCAP_OBJECT` names.
@@ -34,8 +34,22 @@ impl Topology {
         topology
     }
 
+    /// The topology with our programs in C alone: what X is, the test says in commands of `ip`.
+    #[must_use]
+    pub fn with_exit_node(commands: &str) -> Self {
+        let mut topology = Self::build();
+        super::build::ip(&topology.exit, commands);
+        topology.attach_client();
+        topology
+    }
+
     /// Loads and attaches the programs.
     pub fn attach(&mut self) {
+        self.attach_client();
+        self.attach_exit();
+    }
+
+    fn attach_client(&mut self) {
         let mut client = Loaded::load(object()).expect("the object");
         client.set_config(&config(CLIENT, MTU)).expect("CONFIG");
         client
@@ -45,7 +59,10 @@ impl Topology {
         client
             .attach_device(&self.client, UPLINK, &both)
             .expect("TC");
+        self.datapath = Some(Datapath { client, exit: None });
+    }
 
+    fn attach_exit(&mut self) {
         let mut exit = Loaded::load(object()).expect("the object");
         exit.set_config(&config(Ipv6Addr::UNSPECIFIED, MTU))
             .expect("CONFIG");
@@ -54,14 +71,16 @@ impl Topology {
         }
         exit.attach_device(&self.exit, EXIT_DEVICES[0], &[DeviceProgram::Ingress])
             .expect("TC");
-        self.datapath = Some(Datapath { client, exit });
+        self.datapath.as_mut().expect("attached").exit = Some(exit);
     }
 
     /// Takes the programs away again.
     pub fn detach(&mut self) {
         if let Some(Datapath { client, exit }) = self.datapath.take() {
             client.detach_in(&self.client).expect("setns");
-            exit.detach_in(&self.exit).expect("setns");
+            if let Some(exit) = exit {
+                exit.detach_in(&self.exit).expect("setns");
+            }
         }
     }
 
@@ -100,7 +119,7 @@ fn tunnels() -> impl Iterator<Item = (TunnelKey, TunnelSpec)> {
         (17, port, len)
     }));
     shapes.flat_map(|(protocol, port, header_len)| {
-        (0..GATEWAYS).map(gateway).map(move |gateway| {
+        gateways().map(move |gateway| {
             let address = match gateway {
                 IpAddr::V6(address) => address,
                 IpAddr::V4(address) => address.to_ipv6_mapped(),

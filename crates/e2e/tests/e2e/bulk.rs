@@ -9,7 +9,7 @@ use dynencap_e2e::{
         bulk::{self, Bulk, Sent},
         server::SINK,
     },
-    topology::{gateway, server, server4},
+    topology::{gateway, gateway4, server, server4},
 };
 use std::net::SocketAddr;
 
@@ -32,6 +32,30 @@ pub(crate) const TESTS: &[Test] = &[
             "ipv4_in_udp_and_8_bytes",
             server4(SINK),
             Exit::udp(gateway(3), 8),
+        );
+    }),
+];
+
+/// What needs IPv4 outer headers.
+pub(crate) const GOALS: &[Test] = &[
+    ("bulk::ipv6_in_ipv4", &[], || {
+        through("ipv6_in_ipv4", server(SINK), Exit::ip(gateway4(4)))
+    }),
+    ("bulk::ipv4_in_ipv4", &[], || {
+        through("ipv4_in_ipv4", server4(SINK), Exit::ip(gateway4(5)))
+    }),
+    ("bulk::ipv6_in_udp_over_ipv4", &[], || {
+        through(
+            "ipv6_in_udp_over_ipv4",
+            server(SINK),
+            Exit::udp(gateway4(6), 8),
+        );
+    }),
+    ("bulk::ipv4_in_udp_over_ipv4", &[], || {
+        through(
+            "ipv4_in_udp_over_ipv4",
+            server4(SINK),
+            Exit::udp(gateway4(7), 32),
         );
     }),
 ];
@@ -64,7 +88,11 @@ fn through(test: &str, to: SocketAddr, exit: Exit) {
     assert!(topology.count(Reason::Encapsulated) > 0);
     // The last acknowledgement of TIME_WAIT, where no exit is found for it.
     let expected = |(reason, count): &(&str, u64)| *reason == "marked_without_exit" && *count <= 2;
-    assert!(topology.drops().iter().all(expected), "{:?}", topology.drops());
+    assert!(
+        topology.drops().iter().all(expected),
+        "{:?}",
+        topology.drops()
+    );
     println!(
         "{:.0} Mbit/s, {} retransmits",
         sent.rate() / 1e6,

@@ -14,9 +14,16 @@
 )]
 
 mod bulk;
+mod datagram;
+mod device;
+mod leak;
+mod many;
 mod option;
 mod plant;
+mod program;
 mod require;
+mod switch;
+mod table;
 
 use dynencap_e2e::{agent, job};
 use libtest_mimic::{Arguments, Completion, Trial};
@@ -34,7 +41,21 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // One topology at a time: a process has one cgroup of ours.
     arguments.test_threads = Some(1);
-    let tests = [plant::TESTS, option::TESTS, bulk::TESTS].concat();
+    let tests = [
+        plant::TESTS,
+        option::TESTS,
+        bulk::TESTS,
+        datagram::TESTS,
+        device::TESTS,
+        many::TESTS,
+        leak::TESTS,
+        program::TESTS,
+        switch::TESTS,
+    ];
+    let mut tests = tests.concat();
+    if std::env::var_os("DYNENCAP_E2E_GOALS").is_some() {
+        tests.extend([bulk::GOALS, datagram::GOALS, leak::GOALS].concat());
+    }
     let trials = tests.into_iter().map(|(name, needs, run)| {
         Trial::ignorable_test(name, move || match require::missing(needs) {
             Some(missing) if require::is_required(&missing) => {

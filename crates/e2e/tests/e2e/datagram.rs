@@ -1,0 +1,90 @@
+//! Datagrams through exits, and the super-packets of `UDP_SEGMENT`.
+
+use crate::Test;
+use dynencap_e2e::{
+    Exit, Segment, Topology,
+    job::{
+        datagram::{self, Addressing, Datagrams, Delivered},
+        server::DATAGRAMS,
+    },
+    topology::{SERVER4, gateway, server, server4},
+};
+use std::net::SocketAddr;
+
+pub(crate) const TESTS: &[Test] = &[
+    ("datagram::connected", &[], || {
+        one_by_one("connected", server(DATAGRAMS), Addressing::Connected)
+    }),
+    ("datagram::addressed_each_time", &[], || {
+        one_by_one("addressed", server4(DATAGRAMS), Addressing::EachTime);
+    }),
+    ("datagram::dual_stack", &[], || {
+        let mapped = SERVER4.to_ipv6_mapped();
+        one_by_one(
+            "dual-stack",
+            (mapped, DATAGRAMS).into(),
+            Addressing::EachTime,
+        );
+    }),
+];
+
+/// What needs `UDP_SEGMENT` to work through the programs.
+pub(crate) const GOALS: &[Test] = &[
+    ("datagram::super_packets_in_ipv6", &[], || {
+        segmented("ipv6", server(DATAGRAMS), Exit::ip(gateway(4)))
+    }),
+    ("datagram::super_packets_in_udp", &[], || {
+        segmented("udp", server(DATAGRAMS), Exit::udp(gateway(5), 8));
+    }),
+    ("datagram::super_packets_of_ipv4", &[], || {
+        segmented("ipv4", server4(DATAGRAMS), Exit::udp(gateway(6), 32));
+    }),
+];
+
+fn one_by_one(test: &str, server: SocketAddr, addressing: Addressing) {
+    delivered(
+        test,
+        Datagrams {
+            server,
+            exit: Some(Exit::udp(gateway(0), 16)),
+            sends: 500,
+            size: 700,
+            segments: 1,
+            addressing,
+        },
+    );
+}
+
+fn segmented(test: &str, server: SocketAddr, exit: Exit) {
+    // With the inner headers a datagram fills the MTU to the last byte.
+    let headers = if server.is_ipv6() { 48 } else { 28 };
+    let size = (1500 - exit.overhead() - headers) as u16;
+    delivered(
+        &format!("segments-{test}"),
+        Datagrams {
+            server,
+            exit: Some(exit),
+            sends: 200,
+            size,
+            segments: 20,
+            addressing: Addressing::Connected,
+        },
+    );
+}
+
+fn delivered(test: &str, order: Datagrams) {
+    let gateway = order.exit.as_ref().unwrap().gateway;
+    let mut topology = Topology::new();
+    topology.serve();
+    let capture = topology.audit(&format!("datagram-{test}"));
+    let delivered: Delivered = topology.run(datagram::NAME, order);
+    let (audit, _) = capture.finish();
+    assert_eq!(delivered.sent, delivered.received, "{audit}");
+    audit.assert_clean();
+    assert!(
+        audit.segments(Segment::Datagram) > delivered.sent.datagrams,
+        "{audit}"
+    );
+    assert_eq!(audit.through(gateway), audit.tunnelled(), "{audit}");
+    assert_eq!(topology.drops(), []);
+}

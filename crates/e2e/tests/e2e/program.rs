@@ -1,0 +1,235 @@
+//! Programs that know nothing of us, from Debian's packages: curl from nginx, scp and sftp to
+//! sshd, iperf3 in both directions. All of them as nobody.
+
+use crate::{Test, require::Need, require::program};
+use dynencap_e2e::{
+    Audit, Exit, Program, Topology,
+    audit::Plain,
+    payload::{Stream, hex},
+    topology::{SERVER, SERVER4, rules},
+};
+use sha2::{Digest, Sha256};
+use std::{
+    fs,
+    net::{IpAddr, TcpStream},
+    os::unix::fs::PermissionsExt,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+const NGINX: &[Need] = &[Need::Program("nginx"), Need::Program("curl")];
+const SSH: &[Need] = &[
+    Need::Program("sshd"),
+    Need::Program("scp"),
+    Need::Program("ssh"),
+    Need::Program("ssh-keygen"),
+];
+const IPERF: &[Need] = &[Need::Program("iperf3")];
+
+/// In a cgroup without a policy they are bystanders.
+pub(crate) const TESTS: &[Test] = &[
+    (
+        "program::curl_without_an_exit_is_a_bystander",
+        NGINX,
+        || bystander("curl", curl),
+    ),
+    ("program::scp_without_an_exit_is_a_bystander", SSH, || {
+        bystander("scp", scp)
+    }),
+    (
+        "program::iperf3_without_an_exit_is_a_bystander",
+        IPERF,
+        || bystander("iperf3", iperf),
+    ),
+];
+
+/// What a scenario does in the topology: serve, fetch, compare.
+type Scenario = fn(&Topology);
+
+fn bystander(test: &str, scenario: Scenario) {
+    let audit = run(test, None, scenario);
+    assert_eq!(audit.tunnelled(), 0, "{audit}");
+    assert!(audit.plain > 100, "{audit}");
+}
+
+/// Runs it with the client's cgroup having this exit by default.
+fn run(test: &str, exit: Option<&Exit>, scenario: Scenario) -> Audit {
+    let topology = Topology::new();
+    assert!(exit.is_none(), "no policies yet");
+    let plain = if exit.is_some() {
+        Plain::Leak
+    } else {
+        Plain::Allowed
+    };
+    let capture = topology.audit_by(&format!("program-{test}"), rules(plain));
+    scenario(&topology);
+    let (audit, _) = capture.finish();
+    audit.assert_clean();
+    audit
+}
+
+fn path(name: &str) -> PathBuf {
+    program(name).unwrap()
+}
+
+/// The server as a URL has it.
+fn bracketed(server: IpAddr) -> String {
+    match server {
+        IpAddr::V6(address) => format!("[{address}]"),
+        IpAddr::V4(address) => address.to_string(),
+    }
+}
+
+/// A file that everyone may read, and its hash.
+fn file(topology: &Topology, name: &str, bytes: usize) -> (PathBuf, String) {
+    let mut payload = vec![0; bytes];
+    Stream::new(bytes as u64).fill(&mut payload);
+    let path = topology.scratch().join(name);
+    fs::write(&path, &payload).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    (path, hex(&Sha256::digest(&payload)))
+}
+
+fn hash_of(path: &PathBuf) -> String {
+    hex(&Sha256::digest(fs::read(path).unwrap()))
+}
+
+/// Waits until someone listens in S.
+fn listening(topology: &Topology, server: &mut Program, port: u16) {
+    server.wait_until("listening", Duration::from_secs(15), |_| {
+        let attempt = || Ok(TcpStream::connect((SERVER, port)).is_ok());
+        topology.server.in_namespace(attempt).unwrap()
+    });
+}
+
+fn curl(topology: &Topology) {
+    let scratch = topology.scratch().display().to_string();
+    let (_, expected) = file(topology, "big", 20_000_000);
+    let configuration = format!(
+        "daemon off; master_process off; pid {scratch}/nginx.pid; error_log stderr;\n\
+         events {{ }}\n\
+         http {{ access_log off; sendfile on;\n\
+         client_body_temp_path {scratch}/body; proxy_temp_path {scratch}/proxy;\n\
+         fastcgi_temp_path {scratch}/fastcgi; uwsgi_temp_path {scratch}/uwsgi;\n\
+         scgi_temp_path {scratch}/scgi;\n\
+         server {{ listen [::]:8080 ipv6only=off; root {scratch}; }} }}\n"
+    );
+    let configured = topology.scratch().join("nginx.conf");
+    fs::write(&configured, configuration).unwrap();
+    let arguments = ["-e", "stderr", "-c", configured.to_str().unwrap()];
+    let mut server = topology.at_server().spawn(&path("nginx"), arguments, &[]);
+    listening(topology, &mut server, 8080);
+    for to in [IpAddr::from(SERVER), SERVER4.into()] {
+        let url = format!("http://{}:8080/big", bracketed(to));
+        let got = topology.scratch().join("got");
+        let output = got.to_str().unwrap();
+        let arguments = [
+            "-q",
+            "-g",
+            "-sS",
+            "-f",
+            "--noproxy",
+            "*",
+            "-o",
+            output,
+            &url,
+        ];
+        topology
+            .at_client()
+            .spawn(&path("curl"), arguments, &[])
+            .output(Duration::from_secs(60));
+        assert_eq!(hash_of(&got), expected, "{url}");
+        fs::remove_file(&got).unwrap();
+    }
+}
+
+fn scp(topology: &Topology) {
+    let scratch = topology.scratch().display().to_string();
+    for key in ["host_key", "user_key"] {
+        let at = format!("{scratch}/{key}");
+        let arguments = ["-q", "-t", "ed25519", "-N", "", "-f", &at];
+        topology
+            .at_server()
+            .spawn(&path("ssh-keygen"), arguments, &[])
+            .output(Duration::from_secs(20));
+    }
+    let configuration = format!(
+        "Port 2222\nHostKey {scratch}/host_key\nPidFile none\nUsePAM yes\nStrictModes no\n\
+         AuthorizedKeysFile {scratch}/user_key.pub\nPasswordAuthentication no\n\
+         Subsystem sftp internal-sftp\nForceCommand internal-sftp\n"
+    );
+    let configured = format!("{scratch}/sshd.conf");
+    fs::write(&configured, configuration).unwrap();
+    let mut server =
+        topology
+            .at_server()
+            .spawn(&path("sshd"), ["-D", "-e", "-f", &configured], &[]);
+    listening(topology, &mut server, 2222);
+
+    let (sent, expected) = file(topology, "sent", 10_000_000);
+    let identity = format!("{scratch}/user_key");
+    for to in [IpAddr::from(SERVER), SERVER4.into()] {
+        let there = format!("nobody@{}:{scratch}/there", bracketed(to));
+        let back = topology.scratch().join("back");
+        for (from, to) in [
+            (sent.to_str().unwrap(), &*there),
+            (&there, back.to_str().unwrap()),
+        ] {
+            let arguments = [
+                "-F",
+                "none",
+                "-q",
+                "-P",
+                "2222",
+                "-i",
+                &identity,
+                "-o",
+                "BatchMode=yes",
+                "-o",
+                "StrictHostKeyChecking=no",
+                "-o",
+                "UserKnownHostsFile=/dev/null",
+                from,
+                to,
+            ];
+            topology
+                .at_client()
+                .spawn(&path("scp"), arguments, &[])
+                .output(Duration::from_secs(60));
+        }
+        assert_eq!(hash_of(&topology.scratch().join("there")), expected, "{to}");
+        assert_eq!(hash_of(&back), expected, "{to}");
+        fs::remove_file(&back).unwrap();
+    }
+}
+
+fn iperf(topology: &Topology) {
+    let temporary = topology.scratch().to_str().unwrap();
+    let environment = [("TMPDIR", temporary)];
+    let arguments = ["-s", "-p", "5201", "--forceflush"];
+    let mut server = topology
+        .at_server()
+        .spawn(&path("iperf3"), arguments, &environment);
+    // Its first connection would be the one that looks whether it listens.
+    server.wait_for("Server listening", Duration::from_secs(15));
+    for to in [IpAddr::from(SERVER), SERVER4.into()] {
+        for direction in [&[][..], &["-R"]] {
+            let to = to.to_string();
+            let mut arguments = vec!["-c", &to, "-p", "5201", "-J", "-t", "2"];
+            arguments.extend(direction);
+            let began = Instant::now();
+            let mut client = topology
+                .at_client()
+                .spawn(&path("iperf3"), arguments, &environment);
+            let report: serde_json::Value =
+                serde_json::from_str(&client.output(Duration::from_secs(60))).unwrap();
+            let sum = |side: &str| report["end"][side]["bytes"].as_u64().unwrap();
+            let (sent, received) = (sum("sum_sent"), sum("sum_received"));
+            assert!(received > 1_000_000 && received <= sent, "{report}");
+            println!(
+                "iperf3 {to} {direction:?}: {:.0} Mbit/s",
+                received as f64 * 8.0 / 1e6 / began.elapsed().as_secs_f64()
+            );
+        }
+    }
+}
