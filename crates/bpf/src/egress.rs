@@ -57,7 +57,7 @@ fn encapsulate(frame: &mut Frame) -> Result<(), Reason> {
         return or_marked(Reason::NoExit, Reason::MarkedWithoutExit);
     };
     // 3, 4
-    let exit = storage.read().ok_or(Reason::ExitBusy)?;
+    let (exit, _) = storage.read().ok_or(Reason::ExitBusy)?;
     if !exit.has_gateway() {
         return Err(Reason::NoGateway);
     }

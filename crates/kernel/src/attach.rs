@@ -1,10 +1,10 @@
-//! Where loaded programs go: the option hooks to a cgroup, the others to a device of some
+//! Where loaded programs go: the control path to a cgroup, the others to a device of some
 //! namespace. What is attached stays so until the [`Loaded`] goes.
 
 use crate::{
     Error, Feature, Lab, Loaded, Namespace,
     lab::UPLINK,
-    object::{attach_error, classifier, map_error, sockopt},
+    object::{attach_error, classifier, map_error, socket_create, sockopt, track},
 };
 use aya::{
     maps::{Array, MapData},
@@ -39,8 +39,8 @@ impl DeviceProgram {
 }
 
 impl Loaded {
-    /// Attaches the option hooks to a cgroup2 directory: from now on they see the calls of
-    /// every process in it and below it.
+    /// Attaches the control path to a cgroup2 directory: from now on it sees the options, the
+    /// new sockets and the TCP connections of every process in it and below it.
     pub fn attach_cgroup(&mut self, cgroup: impl AsFd) -> Result<(), Error> {
         for name in [object::SET_OPTION, object::GET_OPTION] {
             // With links the kernel always lets other programs stay, and refuses the flag.
@@ -48,6 +48,12 @@ impl Loaded {
                 .attach(cgroup.as_fd(), CgroupAttachMode::Single)
                 .map_err(attach_error(name))?;
         }
+        socket_create(&mut self.ebpf)?
+            .attach(cgroup.as_fd(), CgroupAttachMode::Single)
+            .map_err(attach_error(object::SOCKET_CREATE))?;
+        track(&mut self.ebpf)?
+            .attach(cgroup.as_fd(), CgroupAttachMode::Single)
+            .map_err(attach_error(object::TRACK))?;
         Ok(())
     }
 

@@ -13,6 +13,7 @@ mod interrupt;
 pub mod lab;
 pub mod namespace;
 pub mod object;
+mod policy;
 pub mod replay;
 pub mod sys;
 

@@ -5,9 +5,9 @@ use crate::Error;
 use aya::{
     Ebpf, EbpfError, EbpfLoader, VerifierLogLevel,
     maps::{Array, HashMap, MapData, MapError, PerCpuArray},
-    programs::{CgroupSockopt, Program, ProgramError, SchedClassifier},
+    programs::{CgroupSock, CgroupSockopt, Program, ProgramError, SchedClassifier, SockOps},
 };
-use dynencap_abi::{Config, Reason, TunnelKey, TunnelSpec, object};
+use dynencap_abi::{Config, Event, Reason, TunnelKey, TunnelSpec, object};
 
 /// The programs in the kernel, accepted by the verifier, attached to nothing.
 #[derive(Debug)]
@@ -26,6 +26,10 @@ impl Loaded {
             let result = sockopt(&mut ebpf, name)?.load();
             result.map_err(|error| refused(name, error))?;
         }
+        let result = socket_create(&mut ebpf)?.load();
+        result.map_err(|error| refused(object::SOCKET_CREATE, error))?;
+        let result = track(&mut ebpf)?.load();
+        result.map_err(|error| refused(object::TRACK, error))?;
         for name in [object::EGRESS, object::INGRESS, object::LAB_DELIVER] {
             let result = classifier(&mut ebpf, name)?.load();
             result.map_err(|error| refused(name, error))?;
@@ -51,21 +55,24 @@ impl Loaded {
 
     /// Every counter, summed over the CPUs.
     pub fn counters(&self) -> Result<[u64; Reason::COUNT], Error> {
-        let missing = Error::Missing {
-            kind: "map",
-            name: object::COUNTERS,
-        };
-        let map = self.ebpf.map(object::COUNTERS).ok_or(missing)?;
-        let map: PerCpuArray<&MapData, u64> =
-            map.try_into().map_err(map_error(object::COUNTERS))?;
-        let mut counters = [0; Reason::COUNT];
-        for (reason, counter) in Reason::ALL.iter().zip(&mut counters) {
-            let each = map
-                .get(&(*reason as u32), 0)
-                .map_err(map_error(object::COUNTERS))?;
-            *counter = each.iter().sum();
+        self.sums(object::COUNTERS)
+    }
+
+    /// How often each event happened, summed over the CPUs.
+    pub fn events(&self) -> Result<[u64; Event::COUNT], Error> {
+        self.sums(object::EVENTS)
+    }
+
+    fn sums<const N: usize>(&self, name: &'static str) -> Result<[u64; N], Error> {
+        let missing = Error::Missing { kind: "map", name };
+        let map = self.ebpf.map(name).ok_or(missing)?;
+        let map: PerCpuArray<&MapData, u64> = map.try_into().map_err(map_error(name))?;
+        let mut sums = [0; N];
+        for (index, sum) in (0..).zip(&mut sums) {
+            let each = map.get(&index, 0).map_err(map_error(name))?;
+            *sum = each.iter().sum();
         }
-        Ok(counters)
+        Ok(sums)
     }
 
     pub(crate) fn map<'a, T>(&'a mut self, name: &'static str) -> Result<T, Error>
@@ -91,6 +98,26 @@ pub(crate) fn sockopt<'a>(
     }
 }
 
+pub(crate) fn socket_create(ebpf: &mut Ebpf) -> Result<&mut CgroupSock, Error> {
+    match ebpf.program_mut(object::SOCKET_CREATE) {
+        Some(Program::CgroupSock(program)) => Ok(program),
+        _ => Err(Error::Missing {
+            kind: "program",
+            name: object::SOCKET_CREATE,
+        }),
+    }
+}
+
+pub(crate) fn track(ebpf: &mut Ebpf) -> Result<&mut SockOps, Error> {
+    match ebpf.program_mut(object::TRACK) {
+        Some(Program::SockOps(program)) => Ok(program),
+        _ => Err(Error::Missing {
+            kind: "program",
+            name: object::TRACK,
+        }),
+    }
+}
+
 pub(crate) fn classifier<'a>(
     ebpf: &'a mut Ebpf,
     name: &'static str,
@@ -105,7 +132,7 @@ pub(crate) fn classifier<'a>(
 }
 
 /// An object that was not loaded: the lack of a capability is by far the likeliest cause.
-fn not_loaded(error: EbpfError) -> Error {
+pub(crate) fn not_loaded(error: EbpfError) -> Error {
     match &error {
         EbpfError::MapError(MapError::CreateError { io_error, .. })
             if io_error.raw_os_error() == Some(libc::EPERM) =>
@@ -121,7 +148,7 @@ fn not_loaded(error: EbpfError) -> Error {
     }
 }
 
-fn refused(program: &'static str, error: ProgramError) -> Error {
+pub(crate) fn refused(program: &'static str, error: ProgramError) -> Error {
     match error {
         ProgramError::LoadError {
             io_error,

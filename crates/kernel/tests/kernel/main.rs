@@ -9,10 +9,14 @@
     reason = "helpers of tests are tests: clippy exempts only the functions marked as such"
 )]
 
+mod client;
+mod closing;
+mod create;
 mod egress;
 mod frame;
 mod ingress;
 mod option;
+mod policy;
 mod require;
 mod segment;
 mod throughput;

@@ -1,12 +1,19 @@
 //! Socket options through the real hooks, as root on packet sockets and as nobody on IP
 //! sockets.
 
-use crate::{frame, replay, require::require};
-use dynencap_abi::option::{
-    EAFNOSUPPORT, EINVAL, ENCAP_GW, ENCAP_INFO, ENCAP_REFLECT, ENCAP_UDP, ENOPROTOOPT, SOL_DYNENCAP,
+use crate::{client, frame, replay, require::require};
+use dynencap_abi::{
+    Info,
+    option::{
+        EAFNOSUPPORT, EINVAL, ENCAP_GW, ENCAP_INFO, ENCAP_REFLECT, ENCAP_UDP, ENOPROTOOPT,
+        EOPNOTSUPP, IPPROTO_MPTCP, SOL_DYNENCAP,
+    },
 };
 use dynencap_kernel::sys;
-use std::{env, io, net::UdpSocket, os::fd::AsFd, os::unix::process::CommandExt, process::Command};
+use socket2::{Domain, Type};
+use std::{
+    env, fs, io, net::UdpSocket, os::fd::AsFd, os::unix::process::CommandExt, process::Command,
+};
 
 /// Set in a child process that is in a lab's cgroup already.
 const INSIDE: &str = "DYNENCAP_TEST_INSIDE";
@@ -50,12 +57,25 @@ fn an_ip_socket_sets_and_reads_its_exit() {
     let udp = [0, 0, 0x17, 0xc0, 1, 2, 3, 4, 5, 6, 7, 8];
     assert_eq!(set_own(ENCAP_UDP, &udp), Ok(()));
     assert_eq!(mark(&socket), 0x00b8_0000, "sentinel and overhead 56");
+    let none_sent = Info {
+        encapsulated: 0,
+        dropped: 0,
+        last_drop: 0,
+        overhead: 56,
+        mtu: 1444,
+        reserved: 0,
+    };
+    let info = || Info::from_bytes(&get_own(ENCAP_INFO, 32).unwrap()).unwrap();
+    assert_eq!(info(), none_sent);
+    assert_eq!(get_own(ENCAP_INFO, 31), Err(EINVAL));
     assert_eq!(get_own(ENCAP_GW, 64), Ok(gateway.to_vec()));
     assert_eq!(get_own(ENCAP_UDP, 64), Ok(udp.to_vec()));
     assert_eq!(get_own(ENCAP_GW, 15), Err(EINVAL));
 
     // None of these changes anything.
-    assert_eq!(set_own(ENCAP_GW, &[10, 0, 0, 1]), Err(EAFNOSUPPORT));
+    for address in [[0; 4], [224, 0, 0, 1], [239, 9, 9, 9], [255; 4]] {
+        assert_eq!(set_own(ENCAP_GW, &address), Err(EINVAL));
+    }
     assert_eq!(set_own(ENCAP_GW, &gateway[..15]), Err(EINVAL));
     assert_eq!(set_own(ENCAP_GW, &[0; 16]), Err(EINVAL));
     assert_eq!(set_own(ENCAP_GW, &frame::address("ff02::1")), Err(EINVAL));
@@ -67,12 +87,19 @@ fn an_ip_socket_sets_and_reads_its_exit() {
     assert_eq!(set_own(ENCAP_UDP, &[1; 37]), Err(EINVAL));
     assert_eq!(set_own(ENCAP_REFLECT, &[1]), Err(ENOPROTOOPT));
     assert_eq!(set_own(ENCAP_INFO, &[1]), Err(ENOPROTOOPT));
-    assert_eq!(get_own(ENCAP_INFO, 64), Err(ENOPROTOOPT));
+    assert_eq!(get_own(ENCAP_REFLECT, 64), Err(ENOPROTOOPT));
     assert_eq!(get_own(ENCAP_GW, 64), Ok(gateway.to_vec()));
     assert_eq!(get_own(ENCAP_UDP, 64), Ok(udp.to_vec()));
 
+    assert_eq!(set_own(ENCAP_GW, &[192, 0, 2, 9]), Ok(()));
+    assert_eq!(get_own(ENCAP_GW, 64), Ok(vec![192, 0, 2, 9]));
+    assert_eq!(get_own(ENCAP_GW, 3), Err(EINVAL));
+    assert_eq!(mark(&socket), 0x00b8_0000, "planned for 56 as before");
+    assert_eq!((info().overhead, info().mtu), (36, 1464));
+
     assert_eq!(set_own(ENCAP_GW, &[]), Ok(()));
-    assert_eq!(mark(&socket), 0);
+    assert_eq!(mark(&socket), 0x0038_0000, "planned, without the sentinel");
+    assert_eq!((info().overhead, info().mtu), (0, 0));
     assert_eq!(get_own(ENCAP_GW, 64), Ok(vec![0; 16]));
     assert_eq!(
         get_own(ENCAP_UDP, 64),
@@ -114,9 +141,46 @@ fn the_applications_own_mark_bits_survive() {
     set(&socket, SOL_SOCKET, SO_MARK, &own.to_ne_bytes()).unwrap();
     let gateway = frame::address("2001:db8:9::9");
     set(&socket, SOL_DYNENCAP, ENCAP_GW, &gateway).unwrap();
-    assert_eq!(mark(&socket), 0x12a8_5678);
+    assert_eq!(mark(&socket), 0x12b4_5678, "0x34 bytes count as planned");
     set(&socket, SOL_DYNENCAP, ENCAP_GW, &[]).unwrap();
-    assert_eq!(mark(&socket), 0x1200_5678);
+    assert_eq!(mark(&socket), own, "what was planned stays");
+    // Bits that say that a packet is done plan nothing.
+    set(&socket, SOL_SOCKET, SO_MARK, &0x127f_5678_u32.to_ne_bytes()).unwrap();
+    set(&socket, SOL_DYNENCAP, ENCAP_GW, &[192, 0, 2, 9]).unwrap();
+    assert_eq!(mark(&socket), 0x1294_5678);
+}
+
+#[test]
+fn sockets_that_cannot_have_an_exit_are_refused_each_with_its_errno() {
+    if !require(&[]) {
+        return;
+    }
+    let mut replay = replay();
+    let config = dynencap_abi::Config {
+        flags: 0,
+        ..crate::config()
+    };
+    replay.set_config(config).unwrap();
+    let gateway = frame::address("2001:db8:9::9");
+    let attempt = |domain, kind, protocol| {
+        let socket = client::open(domain, kind, protocol)?;
+        let refused = client::set(&socket, ENCAP_GW, &gateway);
+        assert_eq!(client::get(&socket, ENCAP_GW, 16).map(drop), refused);
+        // The name is judged before the socket.
+        let unknown = client::set(&socket, ENCAP_REFLECT, &gateway);
+        assert_eq!(unknown, Err(ENOPROTOOPT));
+        refused
+    };
+    let udp = 17;
+    assert_eq!(attempt(Domain::IPV6, Type::DGRAM, udp), Ok(()));
+    assert_eq!(attempt(Domain::IPV4, Type::RAW, udp), Err(EOPNOTSUPP));
+    assert_eq!(attempt(Domain::IPV6, Type::RAW, udp), Err(EOPNOTSUPP));
+    assert_eq!(attempt(Domain::UNIX, Type::DGRAM, 0), Err(EAFNOSUPPORT));
+    assert_eq!(attempt(Domain::PACKET, Type::RAW, 0), Err(EAFNOSUPPORT));
+    if fs::exists("/proc/sys/net/mptcp/enabled").unwrap() {
+        let mptcp = attempt(Domain::IPV6, Type::STREAM, IPPROTO_MPTCP as i32);
+        assert_eq!(mptcp, Err(EOPNOTSUPP));
+    }
 }
 
 #[test]
