@@ -16,6 +16,11 @@ const CONSOLE: &str = "console=ttyS0 loglevel=5 panic=-1";
 const STAGE: &str = include_str!("stage.sh");
 /// The script's last word.
 const DONE: &str = "guest: done";
+/// The script's first word.
+pub(super) const READY: &str = "guest: ready ";
+/// Times a kernel is started. Emulated CPUs now and then trip over code that the kernel patches
+/// under them, nearly always while it boots: that says nothing about our programs.
+const BOOTS: u32 = 3;
 /// What a kernel says of its own faults.
 const FAULTS: &[&str] = &["WARNING: ", "BUG: ", "Oops", "general protection fault"];
 /// Lines of the console that are shown when the guest died.
@@ -32,7 +37,8 @@ pub(super) struct Ending {
 }
 
 /// Boots, runs `script` after `stage.sh`, and waits for the end. Whatever ends this, QEMU has
-/// ended and its files are gone when it returns.
+/// ended and its files are gone when it returns. A guest that dies before the script begins is
+/// booted again.
 pub(super) fn run(
     kernel: &Kernel,
     script: &str,
@@ -45,20 +51,38 @@ pub(super) fn run(
     let initrd = folder.path().join("initrd");
     std::fs::write(&initrd, initramfs::build(kernel, &whole(kernel, script))?)?;
     let console = folder.path().join("console");
-    let mut finished = false;
-    let mut qemu = command(kernel, &initrd, &console);
-    child::run(&mut qemu, Show::Failure, limits, |line| {
-        finished |= line == DONE;
-        on_line(line);
-    })
-    .with_context(|| last_lines(&said(&console)))?;
-    let said = said(&console);
+    let mut boot = 1;
+    loop {
+        let (mut begun, mut finished) = (false, false);
+        let mut qemu = command(kernel, &initrd, &console);
+        child::run(&mut qemu, Show::Failure, limits, |line| {
+            begun |= line.starts_with(READY);
+            finished |= line == DONE;
+            on_line(line);
+        })
+        .with_context(|| last_lines(&said(&console)))?;
+        let said = said(&console);
+        if begun || boot == BOOTS {
+            return Ok(Ending {
+                finished,
+                faults: faults(&said),
+                console: last_lines(&said),
+            });
+        }
+        boot += 1;
+        println!("guest: it died while booting; {}", last_lines(&said));
+        println!("guest: starting it again");
+    }
+}
+
+fn faults(console: &str) -> Vec<String> {
     let is_fault = |line: &&str| FAULTS.iter().any(|fault| line.contains(fault));
-    Ok(Ending {
-        finished,
-        faults: said.lines().filter(is_fault).map(str::to_owned).collect(),
-        console: last_lines(&said),
-    })
+    console
+        .lines()
+        .map(str::trim_end)
+        .filter(is_fault)
+        .map(str::to_owned)
+        .collect()
 }
 
 fn whole(kernel: &Kernel, script: &str) -> String {
@@ -117,6 +141,18 @@ mod tests {
             let output = Command::new("sh").args(["-c", &script]).output().unwrap();
             assert_eq!(String::from_utf8_lossy(&output.stdout), text);
         }
+    }
+
+    #[test]
+    fn a_kernels_own_faults_are_found_on_its_console() {
+        let console = "[    1.0] raid6: slow\r\n\
+                       [    2.0] WARNING: CPU: 1 PID: 9 at net/core/dev.c:1 f+0x1/0x2\r\n\
+                       [    2.1] Call Trace:\r\n\
+                       [    3.0] BUG: unable to handle page fault\r\n";
+        let found = faults(console);
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert!(found[0].ends_with("f+0x1/0x2"));
+        assert_eq!(faults("[    1.0] all is well\n"), [""; 0]);
     }
 
     #[test]
