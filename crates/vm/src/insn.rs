@@ -4,7 +4,7 @@
 //! Decoding is total: what is no instruction becomes [`Op::Invalid`], a fault only if it is
 //! reached. Slots keep their index, so that line info and jumps need no translation.
 
-use crate::memory::{map_handle, map_region_address};
+use crate::memory::{FRAME_LEN, map_handle, map_region_address};
 use aya_obj::generated::bpf_insn;
 
 /// Registers 11 to 15 do not exist for a program; the interpreter keeps them zero, so that an
@@ -18,6 +18,7 @@ const NOWHERE: u32 = u32::MAX;
 /// What an instruction does. The operand of arithmetic, conditions and stores is
 /// `r[src] + imm`, where one of the two is zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
 pub(crate) enum Op {
     Add64,
     Sub64,
@@ -72,8 +73,18 @@ pub(crate) enum Op {
     Store16,
     Store32,
     Store64,
-    Atomic32(Atomic),
-    Atomic64(Atomic),
+    /// Loads and stores at a fixed place of the frame at hand: most of what compilers emit.
+    LoadFrame8,
+    LoadFrame16,
+    LoadFrame32,
+    LoadFrame64,
+    StoreFrame8,
+    StoreFrame16,
+    StoreFrame32,
+    StoreFrame64,
+    /// The kind is the immediate.
+    Atomic32,
+    Atomic64,
     Jump,
     JumpEq64,
     JumpGt64,
@@ -116,6 +127,25 @@ pub(crate) enum Atomic {
     FetchXor,
     Exchange,
     CompareExchange,
+}
+
+impl Atomic {
+    /// From an instruction's immediate.
+    pub(crate) fn from_imm(imm: u64) -> Option<Self> {
+        Some(match imm {
+            0x00 => Self::Add,
+            0x40 => Self::Or,
+            0x50 => Self::And,
+            0xa0 => Self::Xor,
+            0x01 => Self::FetchAdd,
+            0x41 => Self::FetchOr,
+            0x51 => Self::FetchAnd,
+            0xa1 => Self::FetchXor,
+            0xe1 => Self::Exchange,
+            0xf1 => Self::CompareExchange,
+            _ => return None,
+        })
+    }
 }
 
 /// One decoded instruction slot.
@@ -183,13 +213,38 @@ fn decode_one(raw: &[bpf_insn], index: usize, insn: &bpf_insn) -> Insn {
         _ if matches!(insn.code & 7, 5 | 6) => target(index, i32::from(insn.off)),
         _ => i32::from(insn.off).cast_unsigned(),
     };
+    let base = if insn.code & 7 == 1 { src } else { dst };
     Insn {
-        op,
+        op: match base {
+            FRAME_POINTER => in_frame(op, insn.off),
+            _ => op,
+        },
         dst,
         src,
         code: insn.code,
         offset,
         imm,
+    }
+}
+
+/// The operation for an access relative to the frame pointer that stays within the frame.
+fn in_frame(op: Op, offset: i16) -> Op {
+    let (len, in_frame) = match op {
+        Op::Load8 => (1, Op::LoadFrame8),
+        Op::Load16 => (2, Op::LoadFrame16),
+        Op::Load32 => (4, Op::LoadFrame32),
+        Op::Load64 => (8, Op::LoadFrame64),
+        Op::Store8 => (1, Op::StoreFrame8),
+        Op::Store16 => (2, Op::StoreFrame16),
+        Op::Store32 => (4, Op::StoreFrame32),
+        Op::Store64 => (8, Op::StoreFrame64),
+        _ => return op,
+    };
+    let within = -(FRAME_LEN as i16)..=-len;
+    if within.contains(&offset) {
+        in_frame
+    } else {
+        op
     }
 }
 
@@ -246,28 +301,13 @@ fn store(insn: &bpf_insn) -> Option<Op> {
 }
 
 fn store_register(insn: &bpf_insn) -> Decoded {
-    let op = match insn.code {
-        0xc3 => Op::Atomic32(atomic(insn.imm)?),
-        0xdb => Op::Atomic64(atomic(insn.imm)?),
-        _ => store(insn)?,
+    let atomic = match insn.code {
+        0xc3 => Op::Atomic32,
+        0xdb => Op::Atomic64,
+        _ => return Some((store(insn)?, insn.src_reg(), 0)),
     };
-    Some((op, insn.src_reg(), 0))
-}
-
-fn atomic(imm: i32) -> Option<Atomic> {
-    Some(match imm {
-        0x00 => Atomic::Add,
-        0x40 => Atomic::Or,
-        0x50 => Atomic::And,
-        0xa0 => Atomic::Xor,
-        0x01 => Atomic::FetchAdd,
-        0x41 => Atomic::FetchOr,
-        0x51 => Atomic::FetchAnd,
-        0xa1 => Atomic::FetchXor,
-        0xe1 => Atomic::Exchange,
-        0xf1 => Atomic::CompareExchange,
-        _ => return None,
-    })
+    Atomic::from_imm(imm(insn))?;
+    Some((atomic, insn.src_reg(), imm(insn)))
 }
 
 fn arithmetic(insn: &bpf_insn) -> Decoded {
@@ -357,3 +397,6 @@ fn jump(insn: &bpf_insn) -> Decoded {
         (op, ZERO, imm(insn))
     })
 }
+
+// A cache line holds four.
+const _: () = assert!(size_of::<Insn>() == 16);

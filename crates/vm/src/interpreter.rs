@@ -159,15 +159,30 @@ impl Cpu {
                     }
                 }};
             }
+            macro_rules! load_frame {
+                ($ty:ty) => {{
+                    let bytes = memory.load_frame(self.depth, insn.offset);
+                    r!(insn.dst) = u64::from(<$ty>::from_le_bytes(bytes));
+                }};
+            }
+            macro_rules! store_frame {
+                ($ty:ty) => {{
+                    let value = (operand!() as $ty).to_le_bytes();
+                    memory.store_frame(self.depth, insn.offset, value);
+                }};
+            }
             macro_rules! atomic {
-                ($kind:expr, $bytes:literal, $ty:ty) => {{
+                ($bytes:literal, $ty:ty) => {{
+                    let Some(kind) = Atomic::from_imm(insn.imm) else {
+                        stop!(Err(FaultKind::Opcode { code: insn.code }));
+                    };
                     let address = r!(insn.dst).wrapping_add(offset(insn));
                     let Some(old) = memory.load::<$bytes>(address) else {
                         stop!(Err(memory_fault(address, $bytes, Access::Read)));
                     };
                     let old = <$ty>::from_le_bytes(old);
                     let (operand, expected) = (r!(insn.src) as $ty, self.registers[0] as $ty);
-                    let new = match $kind {
+                    let new = match kind {
                         Atomic::Add | Atomic::FetchAdd => old.wrapping_add(operand),
                         Atomic::Or | Atomic::FetchOr => old | operand,
                         Atomic::And | Atomic::FetchAnd => old & operand,
@@ -179,7 +194,7 @@ impl Cpu {
                     if memory.store::<$bytes>(address, new.to_le_bytes()).is_none() {
                         stop!(Err(memory_fault(address, $bytes, Access::Write)));
                     }
-                    match $kind {
+                    match kind {
                         Atomic::Add | Atomic::Or | Atomic::And | Atomic::Xor => {}
                         Atomic::CompareExchange => self.registers[0] = u64::from(old),
                         _ => r!(insn.src) = u64::from(old),
@@ -261,8 +276,16 @@ impl Cpu {
                 Op::Store16 => store!(2, u16),
                 Op::Store32 => store!(4, u32),
                 Op::Store64 => store!(8, u64),
-                Op::Atomic32(kind) => atomic!(kind, 4, u32),
-                Op::Atomic64(kind) => atomic!(kind, 8, u64),
+                Op::LoadFrame8 => load_frame!(u8),
+                Op::LoadFrame16 => load_frame!(u16),
+                Op::LoadFrame32 => load_frame!(u32),
+                Op::LoadFrame64 => load_frame!(u64),
+                Op::StoreFrame8 => store_frame!(u8),
+                Op::StoreFrame16 => store_frame!(u16),
+                Op::StoreFrame32 => store_frame!(u32),
+                Op::StoreFrame64 => store_frame!(u64),
+                Op::Atomic32 => atomic!(4, u32),
+                Op::Atomic64 => atomic!(8, u64),
                 Op::Jump => {
                     pc = insn.offset as usize;
                     continue;

@@ -8,7 +8,7 @@
 use crate::skb::Skb;
 use crate::socket::{bpf_sock, bpf_tcp_sock};
 
-const PACKET: u64 = 0;
+const PACKET: usize = 0;
 const STACK: usize = 1;
 const CONTEXT: usize = 2;
 const OPTION_VALUE: usize = 3;
@@ -18,8 +18,9 @@ const FIRST_MAP: usize = 8;
 
 /// How deep calls may nest (`MAX_CALL_FRAMES`).
 pub(crate) const STACK_FRAMES: usize = 8;
-const FRAME_LEN: usize = 512;
+pub(crate) const FRAME_LEN: usize = 512;
 const FRAME_STRIDE: usize = 1024;
+const STACK_LEN: usize = STACK_FRAMES * FRAME_STRIDE;
 /// What a fresh frame holds: a program that reads what it never wrote shows it.
 const UNWRITTEN: u8 = 0xa5;
 /// The longest context: `struct bpf_sock_ops`.
@@ -117,6 +118,7 @@ fn stride(len: usize) -> usize {
 #[derive(Clone, Debug)]
 pub(crate) struct Memory {
     regions: Vec<Region>,
+    stack: Box<[u8; STACK_LEN]>,
     /// The frame at hand; its bytes are the packet region.
     pub(crate) skb: Skb,
     packet_base: u32,
@@ -130,19 +132,13 @@ impl Memory {
     pub(crate) fn new() -> Self {
         let nothing = || Region::flat(0, Protection::ReadOnly);
         let mut regions: Vec<_> = (0..FIRST_MAP).map(|_| nothing()).collect();
-        regions[STACK] = Region {
-            bytes: vec![UNWRITTEN; STACK_FRAMES * FRAME_STRIDE],
-            base: 0,
-            stride_mask: FRAME_STRIDE as u32 - 1,
-            object_len: FRAME_LEN as u32,
-            protection: Protection::ReadWrite,
-        };
         regions[CONTEXT] = Region::flat(CONTEXT_LEN, Protection::ReadWrite);
         regions[OPTION_VALUE] = Region::flat(0, Protection::ReadWrite);
         regions[SOCKETS] = Region::objects(bpf_sock::LEN, 0, Protection::ReadOnly);
         regions[TCP_SOCKETS] = Region::objects(bpf_tcp_sock::LEN, 0, Protection::ReadOnly);
         Self {
             regions,
+            stack: Box::new([UNWRITTEN; STACK_LEN]),
             skb: Skb::default(),
             packet_base: PACKET_FIRST,
             context_writable: 0,
@@ -154,7 +150,7 @@ impl Memory {
     /// fields, one bit for each 4 bytes.
     pub(crate) fn begin(&mut self, len: usize, writable: u64) {
         let end = (self.used_frames + 1) * FRAME_STRIDE;
-        if let Some(used) = self.regions[STACK].bytes.get_mut(..end) {
+        if let Some(used) = self.stack.get_mut(..end) {
             for frame in used.chunks_exact_mut(FRAME_STRIDE) {
                 frame[..FRAME_LEN].fill(UNWRITTEN);
             }
@@ -185,37 +181,77 @@ impl Memory {
         Some(())
     }
 
+    /// Reads at an offset from a frame's end that was checked to lie in the frame.
+    #[inline(always)]
+    pub(crate) fn load_frame<const N: usize>(&self, depth: usize, offset: u32) -> [u8; N] {
+        let at = frame_index(depth, offset);
+        let bytes = self.stack.get(at..at + N);
+        bytes
+            .and_then(|bytes| bytes.first_chunk().copied())
+            .unwrap_or([0; N])
+    }
+
+    /// Writes at an offset from a frame's end that was checked to lie in the frame.
+    #[inline(always)]
+    pub(crate) fn store_frame<const N: usize>(
+        &mut self,
+        depth: usize,
+        offset: u32,
+        value: [u8; N],
+    ) {
+        let at = frame_index(depth, offset);
+        let bytes = self.stack.get_mut(at..at + N);
+        if let Some(place) = bytes.and_then(|bytes| bytes.first_chunk_mut()) {
+            *place = value;
+        }
+    }
+
     /// The bytes at an address, to read.
     #[inline(always)]
     pub(crate) fn read(&self, address: u64, len: usize) -> Option<&[u8]> {
-        let region = address >> 32;
-        if region == PACKET {
-            let offset = (address as u32).wrapping_sub(self.packet_base) as usize;
-            return self.skb.linear().get(offset..offset.checked_add(len)?);
+        let id = (address >> 32) as usize;
+        match id {
+            PACKET => {
+                let offset = (address as u32).wrapping_sub(self.packet_base) as usize;
+                self.skb.linear_at(offset, len)
+            }
+            STACK => {
+                let at = in_stack(address, len)?;
+                self.stack.get(at..at + len)
+            }
+            _ => {
+                let region = self.regions.get(id)?;
+                let at = region.locate(address, len)?;
+                region.bytes.get(at..at + len)
+            }
         }
-        let region = self.regions.get(region as usize)?;
-        let at = region.locate(address, len)?;
-        region.bytes.get(at..at + len)
     }
 
     /// The bytes at an address, to write.
     #[inline(always)]
     pub(crate) fn write(&mut self, address: u64, len: usize) -> Option<&mut [u8]> {
         let id = (address >> 32) as usize;
-        if id as u64 == PACKET {
-            let offset = (address as u32).wrapping_sub(self.packet_base) as usize;
-            let end = offset.checked_add(len)?;
-            return self.skb.linear_mut().get_mut(offset..end);
+        match id {
+            PACKET => {
+                let offset = (address as u32).wrapping_sub(self.packet_base) as usize;
+                self.skb.linear_at_mut(offset, len)
+            }
+            STACK => {
+                let at = in_stack(address, len)?;
+                self.stack.get_mut(at..at + len)
+            }
+            _ => {
+                let region = self.regions.get_mut(id)?;
+                let at = region.locate(address, len)?;
+                if region.protection == Protection::ReadOnly {
+                    return None;
+                }
+                if id == CONTEXT && !context_allows(self.context_writable, at, len) {
+                    return None;
+                }
+                region.bytes.get_mut(at..at + len)
+            }
         }
-        let region = self.regions.get_mut(id)?;
-        let at = region.locate(address, len)?;
-        if region.protection == Protection::ReadOnly {
-            return None;
-        }
-        if id == CONTEXT && !context_allows(self.context_writable, at, len) {
-            return None;
-        }
-        region.bytes.get_mut(at..at + len)
     }
 
     /// Gives the packet new addresses: pointers into it from before now fault.
@@ -317,6 +353,20 @@ impl Memory {
             None => &mut [],
         }
     }
+}
+
+/// Where in the stack an address lies, if all of it lies in one frame.
+#[inline(always)]
+fn in_stack(address: u64, len: usize) -> Option<usize> {
+    let at = address as u32 as usize;
+    (at % FRAME_STRIDE + len <= FRAME_LEN).then_some(at)
+}
+
+/// Where in the stack an offset from a frame's end lies.
+#[inline(always)]
+fn frame_index(depth: usize, offset: u32) -> usize {
+    let end = depth * FRAME_STRIDE + FRAME_LEN;
+    end.wrapping_add_signed(offset.cast_signed() as isize) % STACK_LEN
 }
 
 fn object_mut(region: &mut Region, len: usize, slot: u32) -> &mut [u8] {

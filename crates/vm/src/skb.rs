@@ -144,18 +144,23 @@ impl Skb {
         self.linear_len = len.min(self.len());
     }
 
+    /// Bytes of the linear part.
     #[inline(always)]
-    pub(crate) fn linear(&self) -> &[u8] {
-        self.buffer
-            .get(self.start..self.start + self.linear_len)
-            .unwrap_or_default()
+    pub(crate) fn linear_at(&self, offset: usize, len: usize) -> Option<&[u8]> {
+        let at = self.linear_index(offset, len)?;
+        self.buffer.get(at..at + len)
     }
 
     #[inline(always)]
-    pub(crate) fn linear_mut(&mut self) -> &mut [u8] {
-        self.buffer
-            .get_mut(self.start..self.start + self.linear_len)
-            .unwrap_or_default()
+    pub(crate) fn linear_at_mut(&mut self, offset: usize, len: usize) -> Option<&mut [u8]> {
+        let at = self.linear_index(offset, len)?;
+        self.buffer.get_mut(at..at + len)
+    }
+
+    #[inline(always)]
+    fn linear_index(&self, offset: usize, len: usize) -> Option<usize> {
+        let end = offset.checked_add(len)?;
+        (end <= self.linear_len).then(|| self.start + offset)
     }
 
     /// Makes the first `len` bytes linear, if there are that many.

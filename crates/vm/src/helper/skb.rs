@@ -60,7 +60,7 @@ pub(super) fn store_bytes(a: [u64; 5], memory: &mut Memory) -> Answer {
         .and_then(|_| {
             let at = offset as usize;
             memory.skb.pull(at + len)?;
-            memory.skb.linear_mut().get_mut(at..at + len)
+            memory.skb.linear_at_mut(at, len)
         })
         .map(|target| target.copy_from_slice(bytes))
         .ok_or(EFAULT);
@@ -246,8 +246,7 @@ fn checksum_field(offset: u64, memory: &mut Memory) -> Result<&mut [u8; 2], i32>
     memory.skb.pull(at + 2).ok_or(EFAULT)?;
     memory
         .skb
-        .linear_mut()
-        .get_mut(at..)
+        .linear_at_mut(at, 2)
         .and_then(|bytes| bytes.first_chunk_mut())
         .ok_or(EFAULT)
 }
