@@ -1,7 +1,7 @@
 //! Connections that are over: their exits are kept under the flow of their packets.
 
 use crate::{
-    client::{assert_events, listener, octets, on_loopback, set},
+    client::{assert_events, listener, octets, on_loopback, policy, put, set},
     replay,
     require::require,
 };
@@ -86,6 +86,45 @@ fn a_connections_exit_is_kept_over_each_ip_version() {
     }
     let events = [(Event::OptionSet, 3), (Event::ExitKept, 3)];
     assert_events(&mut replay, &events);
+}
+
+#[test]
+fn a_connections_exit_has_the_source_of_its_policy_in_the_gateways_family() {
+    if !require(&[]) {
+        return;
+    }
+    let mut replay = replay();
+    let id = replay.make_cgroup("tenant").unwrap();
+    let mut rules = policy(7);
+    rules.source = octets("2001:db8:5::7");
+    put(&mut replay, id, &rules, &[("::", 0, 1)]);
+    let ipv6 = exit_kept_of(&mut replay, "tenant", &octets(GATEWAY));
+    assert_eq!(ipv6[16..32], octets("2001:db8:5::7"));
+    let ipv4 = exit_kept_of(&mut replay, "tenant", &[192, 0, 2, 9]);
+    assert_eq!(ipv4[..16], octets("192.0.2.9"));
+    assert_eq!(ipv4[16..32], [0; 16], "none for IPv4");
+    assert_eq!(ipv4[68], Exit::GATEWAY | Exit::IPV4);
+
+    rules.source4 = [192, 0, 2, 7];
+    put(&mut replay, id, &rules, &[]);
+    let ipv4 = exit_kept_of(&mut replay, "tenant", &[192, 0, 2, 9]);
+    assert_eq!(ipv4[16..32], octets("192.0.2.7"));
+}
+
+/// What is kept of a connection made in that cgroup, which sets this gateway and is over.
+fn exit_kept_of(replay: &mut Replay, cgroup: &str, gateway: &[u8]) -> Vec<u8> {
+    replay.enter_cgroup(cgroup).unwrap();
+    let flow = on_loopback(replay, || {
+        let (_listener, to) = listener("[::1]:0");
+        let client = Socket::new(Domain::IPV6, Type::STREAM, None).unwrap();
+        client.connect(&to.into()).unwrap();
+        set(&client, ENCAP_GW, gateway).unwrap();
+        let flow = flow(address(&client), to);
+        abort(client);
+        flow
+    });
+    replay.enter_cgroup("").unwrap();
+    kept(replay, &flow).unwrap()
 }
 
 #[test]
