@@ -150,6 +150,16 @@ fn what_is_learned_limits_the_next_packets_until_it_expires() {
         assert_eq!(host.counters()[Reason::PathMtuLearned as usize], 1);
         let state = host.path(&sent.key()).unwrap();
         assert_eq!((state.mtu, state.learned), (1300, 1_000_000));
+        // Who chooses the exit once more does not forget what was learned.
+        let name = if sent.key().flags == 0 {
+            ENCAP_GW
+        } else {
+            ENCAP_UDP
+        };
+        let value = host.option(&sent.socket, name, 64).unwrap();
+        host.set_option(&mut sent.socket.clone(), &[], name, &value)
+            .unwrap();
+        assert_eq!(host.path(&sent.key()).unwrap().mtu, 1300);
 
         let header = sent.outer.1.len() - sent.inner.1.len();
         let info = |host: &Host| {

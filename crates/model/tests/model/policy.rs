@@ -302,6 +302,7 @@ fn a_change_of_policy_takes_effect_when_the_generation_is_raised() {
     };
     host.set_config(raised);
     assert_eq!(send(&mut host, &socket), Reason::PolicyDenied);
+    assert_eq!(send(&mut host, &socket), Reason::PolicyDenied, "again");
     host.set_policy(300, policy(7));
     assert_eq!(
         send(&mut host, &socket),
