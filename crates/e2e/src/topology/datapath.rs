@@ -1,11 +1,15 @@
 //! Our programs on the client host and on the exit node.
 
 use super::{CLIENT, EXIT_DEVICES, HEADER_LENS, MTU, Topology, UPLINK, gateways};
-use crate::{exit::Shape, reference::config};
-use dynencap_abi::{Reason, TunnelKey, TunnelSpec};
+use crate::{
+    exit::{Exit, Shape},
+    reference::{config, stored},
+};
+use dynencap_abi::{Policy, PolicyExitKey, PortRange, Reason, TunnelKey, TunnelSpec};
 use dynencap_kernel::{DeviceProgram, Loaded};
 use std::{
     net::{IpAddr, Ipv6Addr},
+    os::unix::fs::MetadataExt,
     sync::OnceLock,
 };
 
@@ -82,6 +86,39 @@ impl Topology {
                 exit.detach_in(&self.exit).expect("setns");
             }
         }
+    }
+
+    /// Gives the client's cgroup a policy that allows everything, with this exit for every new
+    /// socket of it.
+    pub fn default_exit(&mut self, exit: &Exit) {
+        const ID: u32 = 1;
+        let cgroup = std::fs::metadata(&self.client_cgroup)
+            .expect("the cgroup")
+            .ino();
+        let mut ports = [PortRange::default(); Policy::MAX_PORTS];
+        ports[0] = PortRange {
+            first: 1,
+            last: u16::MAX,
+        };
+        let policy = Policy {
+            source: [0; 16],
+            source4: [0; 4],
+            id: ID,
+            flags: Policy::DEFAULT_EXIT | Policy::CUSTOM_HEADERS,
+            reserve: 0,
+            port_count: 1,
+            reserved: 0,
+            ports,
+            default_exit: stored(exit.gateway, &exit.shape),
+        };
+        let every = PolicyExitKey {
+            prefix_len: 32,
+            policy: ID,
+            address: [0; 16],
+        };
+        let client = &mut self.datapath.as_mut().expect("attached").client;
+        client.set_policy_exit(&every, 1).expect("POLICY_EXITS");
+        client.set_policy(cgroup, &policy).expect("POLICIES");
     }
 
     /// One of the client's counters.

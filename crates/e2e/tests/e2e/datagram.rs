@@ -1,6 +1,6 @@
 //! Datagrams through exits, and the super-packets of `UDP_SEGMENT`.
 
-use crate::Test;
+use crate::{Test, require::Need};
 use dynencap_e2e::{
     Exit, Segment, Topology,
     job::{
@@ -10,6 +10,8 @@ use dynencap_e2e::{
     topology::{SERVER4, gateway, server, server4},
 };
 use std::net::SocketAddr;
+
+const ETHTOOL: &[Need] = &[Need::Program("ethtool")];
 
 pub(crate) const TESTS: &[Test] = &[
     ("datagram::connected", &[], || {
@@ -26,17 +28,13 @@ pub(crate) const TESTS: &[Test] = &[
             Addressing::EachTime,
         );
     }),
-];
-
-/// What needs `UDP_SEGMENT` to work through the programs.
-pub(crate) const GOALS: &[Test] = &[
-    ("datagram::super_packets_in_ipv6", &[], || {
+    ("datagram::super_packets_in_ipv6", ETHTOOL, || {
         segmented("ipv6", server(DATAGRAMS), Exit::ip(gateway(4)))
     }),
-    ("datagram::super_packets_in_udp", &[], || {
+    ("datagram::super_packets_in_udp", ETHTOOL, || {
         segmented("udp", server(DATAGRAMS), Exit::udp(gateway(5), 8));
     }),
-    ("datagram::super_packets_of_ipv4", &[], || {
+    ("datagram::super_packets_of_ipv4", ETHTOOL, || {
         segmented("ipv4", server4(DATAGRAMS), Exit::udp(gateway(6), 32));
     }),
 ];
@@ -75,6 +73,9 @@ fn segmented(test: &str, server: SocketAddr, exit: Exit) {
 fn delivered(test: &str, order: Datagrams) {
     let gateway = order.exit.as_ref().unwrap().gateway;
     let mut topology = Topology::new();
+    if order.segments > 1 {
+        topology.offload_checksums();
+    }
     topology.serve();
     let capture = topology.audit(&format!("datagram-{test}"));
     let delivered: Delivered = topology.run(datagram::NAME, order);

@@ -6,7 +6,7 @@ use dynencap_e2e::{
     Audit, Exit, Program, Topology,
     audit::Plain,
     payload::{Stream, hex},
-    topology::{SERVER, SERVER4, rules},
+    topology::{SERVER, SERVER4, gateway, rules},
 };
 use sha2::{Digest, Sha256};
 use std::{
@@ -43,6 +43,35 @@ pub(crate) const TESTS: &[Test] = &[
     ),
 ];
 
+/// In a cgroup with a default exit all that they send takes it.
+pub(crate) const GOALS: &[Test] = &[
+    ("program::curl_through_an_exit", NGINX, || {
+        through("curl-exit", Exit::ip(gateway(0)), curl)
+    }),
+    ("program::curl_through_udp", NGINX, || {
+        through("curl-udp", Exit::udp(gateway(1), 8), curl)
+    }),
+    ("program::scp_through_an_exit", SSH, || {
+        through("scp-exit", Exit::ip(gateway(2)), scp)
+    }),
+    ("program::scp_through_udp", SSH, || {
+        through("scp-udp", Exit::udp(gateway(3), 32), scp)
+    }),
+    ("program::iperf3_through_an_exit", IPERF, || {
+        through("iperf3-exit", Exit::ip(gateway(4)), iperf)
+    }),
+    ("program::iperf3_through_udp", IPERF, || {
+        through("iperf3-udp", Exit::udp(gateway(5), 16), iperf)
+    }),
+];
+
+fn through(test: &str, exit: Exit, scenario: Scenario) {
+    let audit = run(test, Some(&exit), scenario);
+    assert!(audit.through(exit.gateway) > 100, "{audit}");
+    assert_eq!(audit.through(exit.gateway), audit.tunnelled(), "{audit}");
+    assert_eq!(audit.plain, 0, "{audit}");
+}
+
 /// What a scenario does in the topology: serve, fetch, compare.
 type Scenario = fn(&Topology);
 
@@ -54,8 +83,10 @@ fn bystander(test: &str, scenario: Scenario) {
 
 /// Runs it with the client's cgroup having this exit by default.
 fn run(test: &str, exit: Option<&Exit>, scenario: Scenario) -> Audit {
-    let topology = Topology::new();
-    assert!(exit.is_none(), "no policies yet");
+    let mut topology = Topology::new();
+    if let Some(exit) = exit {
+        topology.default_exit(exit);
+    }
     let plain = if exit.is_some() {
         Plain::Leak
     } else {
