@@ -38,7 +38,7 @@ pub use fault::{Access, Fault, FaultKind, LoadError, MapError};
 pub use helper::{Direction, Redirect};
 pub use hook::{CreateSocket, SockOpsRun};
 pub use interpreter::Meter;
-pub use machine::{Machine, Storages, TcRun};
+pub use machine::{Machine, MapEntry, Storages, TcRun};
 pub use option::{GetOption, SetOption};
 pub use skb::{Encapsulation, Gso, GsoKind, Skb, Tunnel};
 pub use socket::{Endpoints, SocketId, SocketKind, TcpState};

@@ -4,7 +4,10 @@
 #![cfg(test)]
 
 use dynencap_abi::{Config, Exit, Reason, SocketState, TunnelKey, TunnelSpec, object, option};
-use dynencap_vm::{GetOption, Gso, GsoKind, Machine, SetOption, Skb, SocketId, SocketKind, gso};
+use dynencap_vm::{
+    Direction, GetOption, Gso, GsoKind, Machine, Redirect, SetOption, Skb, SocketId, SocketKind,
+    gso,
+};
 use proptest::prelude::*;
 
 const OBJECT: &[u8] = include_bytes!("../../bpf/dynencap.bpf.o");
@@ -158,6 +161,24 @@ fn an_encapsulated_super_packet_leaves_as_segments_within_the_mtu() {
     let count = gso::segment(&skb, &mut |frame| lengths.push(frame.len())).unwrap();
     assert_eq!(count, 4);
     assert_eq!(lengths, [1430, 1430, 1430, 230]);
+}
+
+#[test]
+fn the_labs_program_redirects_every_frame_to_its_device() {
+    let mut machine = machine();
+    machine
+        .update_map(object::LAB_DEVICE, &[0; 4], &9u32.to_ne_bytes())
+        .unwrap();
+    for frame in [tcp_frame(100), vec![0; 14], Vec::new()] {
+        let mut skb = Skb::new(&frame, 0x86dd);
+        let run = machine.run_tc(object::LAB_DELIVER, &mut skb).unwrap();
+        let to = Redirect {
+            ifindex: 9,
+            direction: Direction::Egress,
+        };
+        assert_eq!((run.action, run.redirect), (7, Some(to)));
+        assert_eq!(skb.data(), frame);
+    }
 }
 
 /// Another CPU rewrites the exit between any two instructions of the reader, as a writer that

@@ -3,6 +3,9 @@
 use super::Machine;
 use crate::fault::MapError;
 
+/// A key and its value.
+pub type MapEntry = (Vec<u8>, Vec<u8>);
+
 impl Machine {
     fn map_and_key(&mut self, name: &str, key: &[u8]) -> Result<usize, MapError> {
         let index = self.map_index(name)?;
@@ -86,7 +89,7 @@ impl Machine {
     ///
     /// # Errors
     /// No such map.
-    pub fn map_entries(&self, map: &str) -> Result<Vec<(Vec<u8>, Vec<u8>)>, MapError> {
+    pub fn map_entries(&self, map: &str) -> Result<Vec<MapEntry>, MapError> {
         let entry = &self.maps[self.map_index(map)?];
         let mut entries: Vec<_> = entry
             .entries()

@@ -5,6 +5,8 @@
 mod map;
 mod socket;
 
+pub use map::MapEntry;
+
 use crate::context::{begin_sk_buff, end_sk_buff};
 use crate::fault::{Fault, FaultKind, LoadError};
 use crate::helper::{Hook, Host, Redirect, TC_ACT_REDIRECT};
