@@ -11,6 +11,7 @@ use dynencap_vm::{
 };
 use proptest::prelude::*;
 use std::net::SocketAddr;
+use std::sync::LazyLock;
 
 const OBJECT: &[u8] = include_bytes!("../../bpf/dynencap.bpf.o");
 const GATEWAY: [u8; 16] = [0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9];
@@ -303,7 +304,8 @@ struct Host {
 const CGROUPS: [&[u64]; 3] = [&[1], &[1, 20], &[1, 20, 300]];
 
 fn host(config: Config) -> Host {
-    let mut machine = Machine::load(OBJECT).unwrap();
+    static LOADED: LazyLock<Machine> = LazyLock::new(|| Machine::load(OBJECT).unwrap());
+    let mut machine = LOADED.clone();
     for (address, protocol, port) in [
         (GATEWAY, 4, [0; 2]),
         (GATEWAY, 41, [0; 2]),
@@ -533,7 +535,7 @@ fn any_config() -> impl Strategy<Value = Config> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1500))]
+    #![proptest_config(ProptestConfig::with_cases(800))]
 
     #[test]
     fn no_order_of_steps_makes_a_program_fault(
@@ -600,7 +602,7 @@ fn the_steps_reach_most_of_the_programs() {
     let mut runner = TestRunner::deterministic();
     let strategy = (any_config(), prop::collection::vec(any_step(), 1..30));
     let (mut reasons, mut events) = ([0; Reason::COUNT], [0; Event::COUNT]);
-    for _ in 0..3000 {
+    for _ in 0..1500 {
         let (config, steps) = strategy.new_tree(&mut runner).unwrap().current();
         let mut host = host(config);
         for step in &steps {
