@@ -27,11 +27,42 @@ const _: () = {
     assert!(offset_of!(dynencap_abi::Exit, header_len) == offset_of!(Exit, tail) + 5);
 };
 
-/// A gateway's address as an exit holds it (IPv4 as IPv4-mapped), and which family it is of.
+/// A gateway as an exit holds it, or none: all zero. No `Option`, since LLVM spills the undefined
+/// payload of a `None`, and the verifier refuses to read what was never written.
 #[derive(Clone, Copy)]
 pub(crate) struct Gateway {
+    /// IPv4 as IPv4-mapped.
     pub(crate) address: [u64; 2],
-    pub(crate) is_ipv4: bool,
+    /// `abi::Exit`'s `GATEWAY` and `IPV4`.
+    flags: u8,
+}
+
+impl Gateway {
+    pub(crate) const NONE: Self = Self {
+        address: [0; 2],
+        flags: 0,
+    };
+
+    #[inline(always)]
+    pub(crate) fn ipv6(address: [u64; 2]) -> Self {
+        Self {
+            address,
+            flags: dynencap_abi::Exit::GATEWAY,
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn ipv4(mapped: [u64; 2]) -> Self {
+        Self {
+            address: mapped,
+            flags: dynencap_abi::Exit::GATEWAY | dynencap_abi::Exit::IPV4,
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn is_none(self) -> bool {
+        self.flags == 0
+    }
 }
 
 impl Exit {
@@ -96,11 +127,11 @@ impl Exit {
     }
 
     #[inline(always)]
-    pub(crate) fn set_gateway(&mut self, gateway: Option<Gateway>) {
+    pub(crate) fn set_gateway(&mut self, gateway: Gateway) {
         use dynencap_abi::Exit as Abi;
-        self.gateway = gateway.map_or([0; 2], |gateway| gateway.address);
-        self.set_flag(Abi::GATEWAY, gateway.is_some());
-        self.set_flag(Abi::IPV4, gateway.is_some_and(|gateway| gateway.is_ipv4));
+        self.gateway = gateway.address;
+        self.tail &= !(u64::from(Abi::GATEWAY | Abi::IPV4) << Self::FLAGS_SHIFT);
+        self.tail |= u64::from(gateway.flags) << Self::FLAGS_SHIFT;
     }
 
     /// Ports as on the wire.

@@ -49,18 +49,20 @@ fn set(call: &Call) -> Result<(), Refusal> {
 fn set_gateway(call: &Call, socket: Socket) -> Result<(), Refusal> {
     let gateway = gateway(call)?;
     let policy = InForce::of_task();
-    let allowed = match gateway {
-        Some(gateway) => policy.allows_gateway(gateway.address),
-        None => policy.allows_clearing(),
+    let allowed = if gateway.is_none() {
+        policy.allows_clearing()
+    } else {
+        policy.allows_gateway(gateway.address)
     };
     if !allowed {
         return Err(Refusal::Denied);
     }
     store(socket, gateway.is_none(), |exit| {
         exit.set_gateway(gateway);
-        exit.source = match gateway {
-            Some(_) => policy.source(exit),
-            None => [0; 2],
+        exit.source = if gateway.is_none() {
+            [0; 2]
+        } else {
+            policy.source(exit)
         };
     })
 }
@@ -81,15 +83,15 @@ fn set_udp(call: &Call, socket: Socket) -> Result<(), Refusal> {
     })
 }
 
-/// Check 4 for `ENCAP_GW`: `None` clears.
+/// Check 4 for `ENCAP_GW`: none clears.
 #[inline(always)]
-fn gateway(call: &Call) -> Result<Option<Gateway>, Refusal> {
+fn gateway(call: &Call) -> Result<Gateway, Refusal> {
     const IPV6: i32 = GATEWAY_LEN as i32;
     const IPV4: i32 = GATEWAY4_LEN as i32;
     match call.length() {
-        0 => Ok(None),
-        IPV4 => ipv4_gateway(call).map(Some),
-        IPV6 => ipv6_gateway(call).map(Some),
+        0 => Ok(Gateway::NONE),
+        IPV4 => ipv4_gateway(call),
+        IPV6 => ipv6_gateway(call),
         _ => Err(MALFORMED),
     }
 }
@@ -101,10 +103,7 @@ fn ipv4_gateway(call: &Call) -> Result<Gateway, Refusal> {
     if address == 0 || address == u32::MAX || multicast {
         return Err(MALFORMED);
     }
-    Ok(Gateway {
-        address: mapped(address),
-        is_ipv4: true,
-    })
+    Ok(Gateway::ipv4(mapped(address)))
 }
 
 #[inline(always)]
@@ -119,10 +118,7 @@ fn ipv6_gateway(call: &Call) -> Result<Gateway, Refusal> {
     if unspecified || multicast || mapped {
         return Err(MALFORMED);
     }
-    Ok(Gateway {
-        address,
-        is_ipv4: false,
-    })
+    Ok(Gateway::ipv6(address))
 }
 
 /// Check 4 for `ENCAP_UDP` with a value: the ports as on the wire, and the length of the custom
@@ -159,11 +155,7 @@ fn header(call: &Call, header_len: u32) -> Result<[u64; 4], Refusal> {
 
 /// Checks 6 and 7, and the write. The mark comes first, since only it can still fail.
 #[inline(always)]
-fn store(
-    socket: Socket,
-    clears: bool,
-    change: impl FnOnce(&mut Exit),
-) -> Result<(), Refusal> {
+fn store(socket: Socket, clears: bool, change: impl FnOnce(&mut Exit)) -> Result<(), Refusal> {
     let before = socket.storage();
     let mut exit = match before {
         Some(storage) => storage.current(),
