@@ -9,6 +9,7 @@ mod cgroup;
 mod error;
 pub mod feature;
 pub mod host;
+pub mod install;
 mod interrupt;
 pub mod lab;
 pub mod namespace;

@@ -11,7 +11,7 @@ mod ethtool;
 mod packet;
 mod receive;
 
-pub use bpf::{BpfLink, link_info, open_pinned, update_link};
+pub use bpf::{BpfLink, link_cgroup, link_info, open_pinned, pin, update_link};
 pub use ethtool::switch_off_offloads;
 pub use packet::{Link, bind_packet, packet_socket, send_frame};
 pub use receive::{Received, Receiver, SLOT, Vlan};

@@ -1,0 +1,458 @@
+//! The rules of a policy as operators write them, by flags or in a file, and as maps hold them.
+
+use crate::Usage;
+use clap::Args;
+use dynencap::Exit;
+use dynencap_abi::{Exit as Layout, MAX_OVERHEAD, Policy, PolicyExitKey, PortRange};
+use ipnet::{IpNet, Ipv6Net};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    str::FromStr,
+};
+
+/// What the processes of a cgroup may do.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Rules {
+    /// Gateways that are allowed: addresses or prefixes; the longest match decides
+    #[arg(long, value_name = "PREFIX", num_args = 1..)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) allow: Vec<Text<Prefix>>,
+    /// Gateways that are not
+    #[arg(long, value_name = "PREFIX", num_args = 1..)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) deny: Vec<Text<Prefix>>,
+    /// UDP destination ports that are allowed, such as 4789,6000-6100; none: no UDP
+    #[arg(long, value_name = "PORTS", num_args = 1.., value_delimiter = ',')]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) ports: Vec<Text<Ports>>,
+    /// Allow custom headers behind UDP
+    #[arg(long)]
+    #[serde(default)]
+    pub(crate) custom_headers: bool,
+    /// Outer source address of IPv6 headers [default: the packet's own, or the host's]
+    #[arg(long, value_name = "IPV6")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) source: Option<Ipv6Addr>,
+    /// Outer source address of IPv4 headers [default: the packet's own, or the host's]
+    #[arg(long, value_name = "IPV4")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) source4: Option<Ipv4Addr>,
+    /// Exit with which every new socket begins
+    #[arg(long, value_name = "EXIT")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) default_exit: Option<Text<Exit>>,
+    /// An exit may be changed, but not cleared
+    #[arg(long)]
+    #[serde(default)]
+    pub(crate) required: bool,
+    /// Bytes of outer headers for which routes of new sockets are planned
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u8).range(..=MAX_OVERHEAD as i64))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) reserve: Option<u8>,
+}
+
+/// A value that stands as text in files and output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Text<T>(pub(crate) T);
+
+impl<T: FromStr> FromStr for Text<T> {
+    type Err = T::Err;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(Self)
+    }
+}
+
+impl<T: fmt::Display> Serialize for Text<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+impl<'de, T: FromStr<Err: fmt::Display>> Deserialize<'de> for Text<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(de::Error::custom)
+    }
+}
+
+/// Gateways: a network, an address being the longest of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Prefix(IpNet);
+
+/// UDP ports from the first to the second, both included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Ports(u16, u16);
+
+impl FromStr for Prefix {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let net = match text.parse::<IpAddr>() {
+            Ok(address) => IpNet::from(address),
+            Err(_) => text.parse().map_err(|_| {
+                format!("prefix `{text}`: expected an address or prefix, such as 2001:db8::/32")
+            })?,
+        };
+        let mapped = Ipv6Net::new_assert(Ipv4Addr::UNSPECIFIED.to_ipv6_mapped(), 96);
+        if matches!(net, IpNet::V6(net) if mapped.contains(&net)) {
+            return Err(format!(
+                "prefix `{text}`: expected IPv4 gateways as such, not IPv4-mapped"
+            ));
+        }
+        if net.trunc() != net {
+            return Err(format!(
+                "prefix `{text}`: expected zero bits behind the prefix, as in {}",
+                net.trunc()
+            ));
+        }
+        Ok(Self(net))
+    }
+}
+
+impl fmt::Display for Prefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for Ports {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (first, last) = text.split_once('-').unwrap_or((text, text));
+        let port = |text: &str| text.trim().parse().ok().filter(|port| *port > 0_u16);
+        match (port(first), port(last)) {
+            (Some(first), Some(last)) if first <= last => Ok(Self(first, last)),
+            _ => Err(format!(
+                "ports `{text}`: expected a port from 1 to 65535, or a range such as 6000-6100"
+            )),
+        }
+    }
+}
+
+impl fmt::Display for Ports {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self(first, last) if first == last => first.fmt(f),
+            Self(first, last) => write!(f, "{first}-{last}"),
+        }
+    }
+}
+
+impl Prefix {
+    /// Length in bits and address, IPv4 as IPv4-mapped.
+    fn mapped(self) -> (u32, [u8; 16]) {
+        match self.0 {
+            IpNet::V6(net) => (u32::from(net.prefix_len()), net.network().octets()),
+            IpNet::V4(net) => (
+                96 + u32::from(net.prefix_len()),
+                net.network().to_ipv6_mapped().octets(),
+            ),
+        }
+    }
+
+    fn of(length: u32, address: [u8; 16]) -> Option<Self> {
+        let address = Ipv6Addr::from(address);
+        let length = u8::try_from(length).ok()?;
+        let net = match address.to_ipv4_mapped() {
+            Some(address) if length >= 96 => IpNet::new(address.into(), length - 96),
+            _ => IpNet::new(address.into(), length),
+        };
+        net.ok().map(Self)
+    }
+}
+
+/// The prefixes of a policy, and whether each allows.
+type Exits = BTreeMap<(u32, [u8; 16]), bool>;
+
+impl Rules {
+    /// What no policy can mean is refused, in the words of the fields.
+    pub(crate) fn check(&self) -> Result<(), Usage> {
+        let fail = |text: String| Err(Usage(text));
+        if self.ports.len() > Policy::MAX_PORTS {
+            return fail(format!(
+                "ports: expected at most {} ranges, found {}",
+                Policy::MAX_PORTS,
+                self.ports.len()
+            ));
+        }
+        if let Some(both) = self.allow.iter().find(|prefix| self.deny.contains(prefix)) {
+            return fail(format!("allow and deny: {} stands in both", both.0));
+        }
+        if self
+            .source
+            .is_some_and(|a| a.is_unspecified() || a.is_multicast())
+        {
+            return fail("source: expected a unicast address of this host".to_owned());
+        }
+        if self
+            .source4
+            .is_some_and(|a| a.is_unspecified() || a.is_multicast())
+        {
+            return fail("source4: expected a unicast address of this host".to_owned());
+        }
+        let Some(Text(exit)) = &self.default_exit else {
+            return Ok(());
+        };
+        let lacks = |what: String| {
+            Err(Usage(format!(
+                "default-exit {exit}: this policy does not allow it: {what}"
+            )))
+        };
+        if !self.allows(exit.gateway()) {
+            return lacks(format!("add {} to allow", exit.gateway()));
+        }
+        if let Some(udp) = exit.udp() {
+            let port = udp.destination_port.get();
+            if !self
+                .ports
+                .iter()
+                .any(|Text(Ports(a, b))| (*a..=*b).contains(&port))
+            {
+                return lacks(format!("add {port} to ports"));
+            }
+            if !udp.header.as_bytes().is_empty() && !self.custom_headers {
+                return lacks("set custom-headers".to_owned());
+            }
+        }
+        Ok(())
+    }
+
+    /// The longest prefix that holds the gateway decides.
+    fn allows(&self, gateway: IpAddr) -> bool {
+        let of = |prefixes: &[Text<Prefix>]| {
+            prefixes
+                .iter()
+                .filter(|Text(Prefix(net))| net.contains(&gateway))
+                .map(|Text(Prefix(net))| net.prefix_len())
+                .max()
+        };
+        match (of(&self.allow), of(&self.deny)) {
+            (Some(allowed), denied) => denied.is_none_or(|denied| denied < allowed),
+            (None, _) => false,
+        }
+    }
+
+    /// The policy's value, under the id `id`.
+    pub(crate) fn policy(&self, id: u32) -> Policy {
+        let mut ports = [PortRange::default(); Policy::MAX_PORTS];
+        for (place, Text(Ports(first, last))) in ports.iter_mut().zip(&self.ports) {
+            *place = PortRange {
+                first: *first,
+                last: *last,
+            };
+        }
+        let flags = [
+            (self.custom_headers, Policy::CUSTOM_HEADERS),
+            (self.default_exit.is_some(), Policy::DEFAULT_EXIT),
+            (self.required, Policy::REQUIRED),
+        ];
+        Policy {
+            source: self.source.map_or([0; 16], |address| address.octets()),
+            source4: self.source4.map_or([0; 4], |address| address.octets()),
+            id,
+            flags: flags
+                .into_iter()
+                .filter_map(|(on, flag)| on.then_some(flag))
+                .sum(),
+            reserve: self.reserve.map_or(0, u32::from),
+            port_count: u32::try_from(self.ports.len()).unwrap_or(0),
+            reserved: 0,
+            ports,
+            default_exit: self
+                .default_exit
+                .map_or(Layout::NONE, |Text(exit)| exit.to_abi()),
+        }
+    }
+
+    /// Its prefixes.
+    pub(crate) fn exits(&self, id: u32) -> Vec<(PolicyExitKey, bool)> {
+        let mut exits = Exits::new();
+        for (prefixes, allows) in [(&self.allow, true), (&self.deny, false)] {
+            for Text(prefix) in prefixes {
+                exits.insert(prefix.mapped(), allows);
+            }
+        }
+        // ::/0 and the like hold the IPv4-mapped addresses too, which are IPv4 gateways.
+        exits.entry(Self::all_ipv4()).or_insert(false);
+        exits
+            .into_iter()
+            .map(|((length, address), allows)| {
+                let key = PolicyExitKey {
+                    prefix_len: 32 + length,
+                    policy: id,
+                    address,
+                };
+                (key, allows)
+            })
+            .collect()
+    }
+
+    fn all_ipv4() -> (u32, [u8; 16]) {
+        (96, Ipv4Addr::UNSPECIFIED.to_ipv6_mapped().octets())
+    }
+
+    /// The rules of a policy that stands in the maps; `exits` may hold those of others.
+    pub(crate) fn of(policy: &Policy, exits: &[(PolicyExitKey, bool)]) -> Self {
+        let mut rules = Self {
+            custom_headers: policy.flags & Policy::CUSTOM_HEADERS != 0,
+            required: policy.flags & Policy::REQUIRED != 0,
+            source: Some(Ipv6Addr::from(policy.source)).filter(|a| !a.is_unspecified()),
+            source4: Some(Ipv4Addr::from(policy.source4)).filter(|a| !a.is_unspecified()),
+            default_exit: (policy.flags & Policy::DEFAULT_EXIT != 0)
+                .then(|| Exit::from_abi(&policy.default_exit).map(Text))
+                .flatten(),
+            reserve: u8::try_from(policy.reserve).ok().filter(|bytes| *bytes > 0),
+            ..Self::default()
+        };
+        let count = usize::try_from(policy.port_count).unwrap_or(0);
+        for range in policy.ports.iter().take(count) {
+            rules.ports.push(Text(Ports(range.first, range.last)));
+        }
+        for (key, allows) in exits.iter().filter(|(key, _)| key.policy == policy.id) {
+            let length = key.prefix_len.saturating_sub(32);
+            if (length, key.address) == Self::all_ipv4() && !allows {
+                continue;
+            }
+            let list = if *allows {
+                &mut rules.allow
+            } else {
+                &mut rules.deny
+            };
+            list.extend(Prefix::of(length, key.address).map(Text));
+        }
+        rules
+    }
+
+    /// Exactly this exit, for every socket from its creation on.
+    pub(crate) fn only(exit: &Exit) -> Self {
+        let gateway = IpNet::from(exit.gateway());
+        let port = exit.udp().map(|udp| udp.destination_port.get());
+        Self {
+            allow: vec![Text(Prefix(gateway))],
+            ports: port
+                .map(|port| Text(Ports(port, port)))
+                .into_iter()
+                .collect(),
+            custom_headers: exit
+                .udp()
+                .is_some_and(|udp| !udp.header.as_bytes().is_empty()),
+            default_exit: Some(Text(*exit)),
+            required: true,
+            ..Self::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn prefixes(texts: &[&str]) -> Vec<Text<Prefix>> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    fn rules() -> Rules {
+        Rules {
+            allow: prefixes(&["2001:db8::/32", "192.0.2.0/24"]),
+            deny: prefixes(&["2001:db8:bad::/48"]),
+            ports: vec!["4789".parse().unwrap(), "6000-6100".parse().unwrap()],
+            custom_headers: true,
+            source: Some("2001:db8::5".parse().unwrap()),
+            source4: None,
+            default_exit: Some("2001:db8::1/udp:6080,header=01".parse().unwrap()),
+            required: true,
+            reserve: Some(56),
+        }
+    }
+
+    #[test]
+    fn what_was_written_is_what_is_read() {
+        let rules = rules();
+        assert!(rules.check().is_ok());
+        let policy = rules.policy(7);
+        assert_eq!(policy.port_count, 2);
+        let read = Rules::of(&policy, &rules.exits(7));
+        let sorted = |mut rules: Rules| {
+            rules.allow.sort();
+            rules
+        };
+        assert_eq!(sorted(read), sorted(rules));
+    }
+
+    #[test]
+    fn prefixes_become_keys_with_ipv4_mapped() {
+        let exits = rules().exits(7);
+        let find = |text: &str, length| {
+            let address: Ipv6Addr = text.parse().unwrap();
+            exits
+                .iter()
+                .find(|(key, _)| key.address == address.octets() && key.prefix_len == length)
+                .map(|(key, allows)| (key.policy, *allows))
+        };
+        assert_eq!(find("2001:db8::", 64), Some((7, true)));
+        assert_eq!(find("2001:db8:bad::", 80), Some((7, false)));
+        assert_eq!(find("::ffff:192.0.2.0", 152), Some((7, true)));
+        assert_eq!(
+            find("::ffff:0.0.0.0", 128),
+            Some((7, false)),
+            "all other IPv4"
+        );
+        assert_eq!(exits.len(), 4);
+        let all = Rules {
+            allow: prefixes(&["::/0", "0.0.0.0/0"]),
+            ..Rules::default()
+        };
+        assert!(all.exits(1).iter().all(|(_, allows)| *allows));
+    }
+
+    #[test]
+    fn errors_name_field_and_expectation() {
+        for (text, words) in [
+            (
+                "2001:db8::1/32",
+                "zero bits behind the prefix, as in 2001:db8::/32",
+            ),
+            ("example", "expected an address or prefix"),
+            ("::ffff:192.0.2.0/120", "not IPv4-mapped"),
+        ] {
+            let error = text.parse::<Prefix>().unwrap_err();
+            assert!(error.contains(words), "{error}");
+        }
+        for text in ["0", "a", "7-6", "1-65536", "-"] {
+            assert!(text.parse::<Ports>().unwrap_err().contains(text));
+        }
+        let refused = |rules: Rules| rules.check().unwrap_err().to_string();
+        let without = |change: fn(&mut Rules)| {
+            let mut rules = rules();
+            change(&mut rules);
+            refused(rules)
+        };
+        assert!(without(|r| r.allow.clear()).contains("add 2001:db8::1 to allow"));
+        assert!(without(|r| r.ports.clear()).contains("add 6080 to ports"));
+        assert!(without(|r| r.custom_headers = false).contains("set custom-headers"));
+        assert!(without(|r| r.deny = r.allow.clone()).contains("2001:db8::/32 stands in both"));
+        assert!(without(|r| r.ports = vec!["1".parse().unwrap(); 9]).contains("at most 8"));
+        assert!(without(|r| r.source = Some(Ipv6Addr::UNSPECIFIED)).contains("source"));
+        assert!(
+            without(|r| r.deny = prefixes(&["2001:db8::/126"])).contains("to allow"),
+            "the longest prefix decides"
+        );
+    }
+
+    #[test]
+    fn the_rules_of_exec_allow_its_exit_alone() {
+        for text in ["2001:db8::1", "192.0.2.1/udp:6080,header=0102"] {
+            let exit: Exit = text.parse().unwrap();
+            let rules = Rules::only(&exit);
+            assert!(rules.check().is_ok());
+            assert!(rules.allows(exit.gateway()));
+            assert!(!rules.allows("2001:db8::2".parse().unwrap()));
+        }
+    }
+}
