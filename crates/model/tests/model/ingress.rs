@@ -349,3 +349,15 @@ fn ecn_of_an_ipv4_outer_header_is_heeded() {
     );
     assert_eq!(reason, Reason::EcnDrop);
 }
+
+#[test]
+fn an_ihl_below_5_is_no_udp_tunnel_even_where_a_port_seems_to_fit() {
+    // Behind 16 bytes, the destination's last two bytes would be the port.
+    let mut host = host();
+    let mut key = tunnel(UDP).0;
+    key.address = mapped(GATEWAY4);
+    key.port = [GATEWAY4[2], GATEWAY4[3]];
+    host.add_tunnel(key, spec(0));
+    let bytes = altered(&outer4(UDP, &udp_datagram(b"data")), 0, 0x44);
+    assert_eq!(deliver(&mut host, packet(V4, &bytes)).0, Reason::NotTunnel);
+}
