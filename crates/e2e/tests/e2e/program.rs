@@ -26,7 +26,8 @@ const SSH: &[Need] = &[
 ];
 const IPERF: &[Need] = &[Need::Program("iperf3")];
 
-/// In a cgroup without a policy they are bystanders.
+/// In a cgroup without a policy they are bystanders; in one with a default exit all that they
+/// send takes it.
 pub(crate) const TESTS: &[Test] = &[
     (
         "program::curl_without_an_exit_is_a_bystander",
@@ -41,10 +42,6 @@ pub(crate) const TESTS: &[Test] = &[
         IPERF,
         || bystander("iperf3", iperf),
     ),
-];
-
-/// In a cgroup with a default exit all that they send takes it.
-pub(crate) const GOALS: &[Test] = &[
     ("program::curl_through_an_exit", NGINX, || {
         through("curl-exit", Exit::ip(gateway(0)), curl)
     }),

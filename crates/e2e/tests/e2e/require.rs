@@ -10,7 +10,6 @@ pub(crate) enum Need {
     #[allow(dead_code, reason = "as features come")]
     Kernel(Feature),
     /// A program, found by `PATH` or in the folders of system programs.
-    #[allow(dead_code, reason = "as programs come")]
     Program(&'static str),
 }
 
