@@ -297,9 +297,9 @@ fn callbacks_come_once_they_are_asked_for() {
 #[test]
 fn cb_flags_set_gives_back_what_it_does_not_know() {
     for (state, flags, answer) in [
-        (TcpState::Established, 4, 0),
-        (TcpState::Established, 0x7f, 0),
-        (TcpState::Established, 0x184, 0x180),
+        (TcpState::Established, 4, 0x4_0000),
+        (TcpState::Established, 0x7f, 0x7f_0000),
+        (TcpState::Established, 0x184, 0x4_0180),
         (TcpState::NewSynRecv, 4, -22),
         (TcpState::TimeWait, 4, -22),
     ] {
@@ -307,10 +307,12 @@ fn cb_flags_set_gives_back_what_it_does_not_know() {
             copy(6, 1),
             mov(2, flags),
             call(59),
+            // The context shows the new flags at once: into the upper half of the reply.
+            insn(0x61, 2, 6, 84, 0),
+            insn(0x67, 2, 0, 0, 16),
+            insn(0x4f, 0, 2, 0, 0),
             insn(0x63, 6, 0, 4, 0),
-            // The context shows the new flags at once.
-            insn(0x61, 0, 6, 84, 0),
-            insn(0x07, 0, 0, 0, 1),
+            mov(0, 1),
             EXIT,
         ];
         let mut machine = machine(&program);
