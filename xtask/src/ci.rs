@@ -17,9 +17,11 @@ pub(crate) mod suite;
 /// Manifests of all workspaces, the main one first.
 const MANIFESTS: &[&str] = &["Cargo.toml", "crates/bpf/Cargo.toml", "fuzz/Cargo.toml"];
 /// Tiers whose tests may not be skipped here.
-const REQUIRED: &str = "kernel,tshark";
+const REQUIRED: &str = "kernel,tshark,programs";
 /// Crates whose tests must run, whatever they say of themselves.
-const TIERS: &[&str] = &["abi", "model", "vm", "kernel", "sim", "xtask"];
+const TIERS: &[&str] = &[
+    "abi", "model", "vm", "kernel", "sim", "client", "ctl", "e2e", "xtask",
+];
 /// A run without `--long` that takes longer hangs.
 const LIMIT: Duration = Duration::from_secs(39 * 60);
 /// Building cargo-deny takes four minutes on two cores; it is not begun later than this.
@@ -46,6 +48,7 @@ enum Step {
     Doc,
     Bpf,
     Test,
+    Guest,
     Fuzz,
     Deny,
     Bench,
@@ -53,13 +56,14 @@ enum Step {
 
 impl Step {
     /// Cheap ones first, then those that build upon one another.
-    const ORDER: [Self; 9] = [
+    const ORDER: [Self; 10] = [
         Self::Format,
         Self::Setup,
         Self::Clippy,
         Self::Doc,
         Self::Bpf,
         Self::Test,
+        Self::Guest,
         Self::Fuzz,
         Self::Deny,
         Self::Bench,
@@ -144,6 +148,7 @@ impl Run {
             ),
             Step::Bpf => self.bpf(),
             Step::Test => self.test(),
+            Step::Guest => self.guest(),
             Step::Fuzz => self.fuzz(),
             Step::Deny => self.deny(),
             Step::Bench => self.live(&mut self.cargo("bench --locked -p dynencap-benches")),
@@ -209,6 +214,27 @@ impl Run {
             let what = "public recordings: they do not lie beside the repository";
             self.skipped.push(what.to_owned());
         }
+        Ok(())
+    }
+
+    /// The kernel's tests on other kernels.
+    fn guest(&mut self) -> anyhow::Result<()> {
+        let mut report = false;
+        let (mut ran, mut skipped) = (Vec::new(), Vec::new());
+        let mut guest = self.xtask(&["guest"])?;
+        child::run(&mut guest, Show::Live, &self.limits, |line| {
+            report |= line == "== report";
+            match line.strip_prefix("skipped: ") {
+                Some(what) if report => skipped.push(format!("guest: {what}")),
+                None if report && line.starts_with(char::is_numeric) => {
+                    ran.push(format!("guest: {line}"))
+                }
+                _ => {}
+            }
+        })?;
+        ensure!(!ran.is_empty(), "no kernel ran");
+        self.ran.append(&mut ran);
+        self.skipped.append(&mut skipped);
         Ok(())
     }
 

@@ -70,6 +70,9 @@ impl Reading {
             return match stem.strip_prefix("dynencap_") {
                 Some(of_crate) => of_crate.to_owned(),
                 None if stem == "dynsim" => "sim".to_owned(),
+                // Library and tool are of one name.
+                None if stem == "dynencap" && source.ends_with("lib.rs") => "client".to_owned(),
+                None if stem == "dynencap" => "ctl".to_owned(),
                 None => stem.to_owned(),
             };
         }
@@ -116,6 +119,10 @@ mod tests {
             "test result: FAILED. 20 passed; 2 failed; 1 ignored; 0 measured; 0 filtered out",
             "     Running unittests src/main.rs (target/debug/deps/dynsim-0a1b)",
             "test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out",
+            "     Running unittests src/lib.rs (target/debug/deps/dynencap-0a1b)",
+            "test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out",
+            "     Running unittests src/main.rs (target/debug/deps/dynencap-0a1c)",
+            "test result: ok. 5 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out",
             "   Doc-tests dynencap_abi",
             "test result: ok. 4 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out",
         ] {
@@ -128,6 +135,7 @@ mod tests {
         };
         assert_eq!(reading.tiers.get("kernel"), Some(&kernel));
         assert_eq!(reading.passed("sim"), 1);
+        assert_eq!((reading.passed("client"), reading.passed("ctl")), (2, 5));
         assert_eq!(reading.passed("documentation"), 4);
         assert_eq!(reading.passed("vm"), 0);
         assert_eq!(
