@@ -28,10 +28,11 @@ const ETH_P_ALL: u16 = 3;
 
 /// Room for what arrives while this thread does not run.
 const BUFFER: i32 = 256 << 20;
-/// The file holds whole frames until it has so many bytes, then [`SNAP`] of each. The auditor
-/// sees every frame whole.
-const WHOLE: u64 = 48 << 20;
+/// The file holds whole frames until it has so many bytes, then [`SNAP`] of each, and ends at
+/// [`FULL`]. The auditor sees every frame whole, to the last.
+const WHOLE: u64 = 8 << 20;
 const SNAP: usize = 160;
+const FULL: u64 = 64 << 20;
 
 /// Who sees the frames, each from its Ethernet header on.
 pub trait Observer: Send {
@@ -205,6 +206,9 @@ impl PcapFile {
     }
 
     fn write(&mut self, time: SystemTime, frame: &[u8]) {
+        if self.written > FULL {
+            return;
+        }
         let time = time.duration_since(UNIX_EPOCH).unwrap_or_default();
         let kept = if self.written < WHOLE {
             frame.len()
