@@ -68,6 +68,8 @@ impl Sockets for () {
 /// Where an exit came from.
 pub(crate) enum Owner<'a> {
     Stored(&'a Socket, &'a Storage),
+    /// Of a socket that was looked up: the packet does not tell its cgroup.
+    LookedUp(&'a Storage),
     Kept(Exit),
 }
 
@@ -78,14 +80,14 @@ impl<'a> Owner<'a> {
 
     pub(crate) fn exit(&self) -> &Exit {
         match self {
-            Self::Stored(_, storage) => &storage.exit,
+            Self::Stored(_, storage) | Self::LookedUp(storage) => &storage.exit,
             Self::Kept(exit) => exit,
         }
     }
 
     pub(crate) fn storage(&self) -> Option<&'a Storage> {
         match self {
-            Self::Stored(_, storage) => Some(storage),
+            Self::Stored(_, storage) | Self::LookedUp(storage) => Some(storage),
             Self::Kept(_) => None,
         }
     }
@@ -133,9 +135,9 @@ impl<'a> Owner<'a> {
             if tcp.is_some()
                 && hook.offers(Need::SocketLookup)
                 && let Some(found) = sockets.tcp(&flow)
-                && let Some(owner) = Self::stored(found.socket)
+                && let Some(storage) = found.socket.storage()
             {
-                return Ok(owner);
+                return Ok(Self::LookedUp(storage));
             }
         }
         Err(if marked {

@@ -83,15 +83,23 @@ impl Storage {
         policy_generation: u32,
         judge: impl FnOnce() -> Judge<'a>,
     ) -> bool {
-        let current = u64::from(policy_generation) << 32 | u64::from(self.generation);
-        if self.checked.get() == current {
+        if self.is_permitted(policy_generation) {
             return true;
         }
         let allowed = judge().allows(&self.exit);
         if allowed {
-            self.checked.set(current);
+            self.checked.set(self.current(policy_generation));
         }
         allowed
+    }
+
+    /// Whether the last answer was a yes, and still holds.
+    pub(crate) fn is_permitted(&self, policy_generation: u32) -> bool {
+        self.checked.get() == self.current(policy_generation)
+    }
+
+    fn current(&self, policy_generation: u32) -> u64 {
+        u64::from(policy_generation) << 32 | u64::from(self.generation)
     }
 
     pub(crate) fn encapsulated(&self) {

@@ -7,6 +7,7 @@ use crate::hook::Hook;
 use crate::host::Host;
 use crate::owner::{Origin, Owner, Sockets};
 use crate::packet::{Packet, Port, Sink};
+use crate::policy::Judge;
 use crate::socket::Socket;
 use crate::tunnel::Tunnelled;
 use crate::wire::{ETHERTYPE_IPV4, ETHERTYPE_IPV6};
@@ -246,6 +247,10 @@ impl Host {
         outcome
     }
 
+    fn judge(&self, cgroup: &[u64]) -> Judge<'_> {
+        self.policies.judge(&self.config, cgroup)
+    }
+
     /// Steps 5 to 15.
     fn encapsulate(
         &self,
@@ -254,11 +259,20 @@ impl Host {
         packet: &Packet<'_>,
         sink: &mut impl Sink,
     ) -> Result<u32, Reason> {
-        if let Owner::Stored(socket, storage) = owner {
-            let judge = || self.policies.judge(&self.config, socket.cgroup());
-            if !storage.permitted(self.config.policy_generation, judge) {
-                return Err(Reason::PolicyDenied);
+        let generation = self.config.policy_generation;
+        let permitted = match owner {
+            Owner::Stored(socket, storage) => {
+                storage.permitted(generation, || self.judge(socket.cgroup()))
             }
+            // Nobody can be asked, unless there never was a policy.
+            Owner::LookedUp(storage) if generation == 0 => {
+                storage.permitted(generation, || self.judge(&[]))
+            }
+            Owner::LookedUp(storage) => storage.is_permitted(generation),
+            Owner::Kept(_) => true,
+        };
+        if !permitted {
+            return Err(Reason::PolicyDenied);
         }
         let run = Run {
             config: &self.config,

@@ -2,7 +2,7 @@
 
 use crate::support::*;
 use dynencap_abi::option::ENCAP_GW;
-use dynencap_abi::{Event, Exit, FlowKey, MARK_DONE, MARK_SENTINEL, Reason};
+use dynencap_abi::{Config, Event, Exit, FlowKey, MARK_DONE, MARK_SENTINEL, Reason};
 use dynencap_model::{Found, Frame, Hook, Host, Need, Origin, Socket, Sockets, TcpState, flow};
 
 const RST: u8 = 4;
@@ -245,4 +245,33 @@ fn storage_without_a_gateway_passes() {
         let sent = send(&mut host(), Hook::Tc, origin, MARK_SENTINEL, &none, &data);
         assert_eq!(sent.0, Reason::NoGateway);
     }
+}
+
+#[test]
+fn a_socket_that_was_looked_up_must_have_been_asked_before() {
+    let data = ipv6_packet(TCP, &tcp_segment(0, &[], b"data"));
+    let flow = flow::key(&packet(V6, &data)).unwrap();
+    let listener = ip_exit();
+    let kernel = Kernel(Some((flow, &listener)));
+    let mark = listener.mark();
+    let mut host = host();
+    let raise = |host: &mut Host| {
+        let config = *host.config();
+        host.set_config(Config {
+            policy_generation: config.policy_generation + 1,
+            ..config
+        });
+    };
+    let cookie = |host: &mut Host| send(host, Hook::Tc, Origin::None, mark, &kernel, &data).0;
+    // Without any policy there is nobody to ask.
+    assert_eq!(cookie(&mut host), Reason::Encapsulated);
+    raise(&mut host);
+    assert_eq!(cookie(&mut host), Reason::PolicyDenied);
+    // A SYN-ACK of the listener's own tells the cgroup, and the answer holds for cookies.
+    let own = Origin::Request(&listener);
+    let answered = send(&mut host, Hook::Tc, own, mark, &kernel, &data);
+    assert_eq!(answered.0, Reason::Encapsulated);
+    assert_eq!(cookie(&mut host), Reason::Encapsulated);
+    raise(&mut host);
+    assert_eq!(cookie(&mut host), Reason::PolicyDenied);
 }
