@@ -22,7 +22,7 @@ use std::{
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Give a cgroup a policy, in place of the one that it had
-    Set(Set),
+    Set(Rules),
     /// Give each cgroup of a TOML file its policy; others keep theirs
     Apply {
         /// `[[policy]]` tables: cgroup, and the flags of `set` as keys
@@ -32,15 +32,6 @@ pub(crate) enum Command {
     Show(Output),
     /// Take a cgroup's policy away: that of the next one above it is in force then
     Remove(Remove),
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Set {
-    /// cgroup2 directory, absolute or below the installed one
-    #[arg(long, value_name = "DIR")]
-    cgroup: PathBuf,
-    #[command(flatten)]
-    rules: Rules,
 }
 
 #[derive(Debug, Args)]
@@ -58,22 +49,13 @@ pub(crate) struct Remove {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
-    policy: Vec<Entry>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-struct Entry {
-    cgroup: PathBuf,
-    #[serde(flatten)]
-    rules: Rules,
+    policy: Vec<Rules>,
 }
 
 /// A policy, as `show` prints it.
 #[derive(Debug, Serialize)]
 struct Shown {
-    /// `None`: the cgroup is gone.
-    cgroup: Option<PathBuf>,
+    /// Of the cgroup.
     id: u64,
     #[serde(flatten)]
     rules: Rules,
@@ -81,10 +63,10 @@ struct Shown {
 
 pub(crate) fn run(pins: &Pins, command: Command) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Set(Set { cgroup, rules }) => {
+        Command::Set(rules) => {
             rules.check()?;
             let installed = pins.open()?;
-            let path = group::served(&cgroup, &installed.settings.up.cgroup)?;
+            let path = group::served(&rules.cgroup, &installed.settings.up.cgroup)?;
             let mut maps = installed.maps(pins)?;
             write(&mut maps, group::id(&path)?, &rules)?;
             maps.raise_policy_generation()?;
@@ -170,8 +152,8 @@ fn apply(pins: &Pins, file: &Path) -> anyhow::Result<()> {
     let installed = pins.open()?;
     let mut planned = Vec::new();
     let mut seen = BTreeSet::new();
-    for entry in &entries {
-        let path = group::served(&entry.cgroup, &installed.settings.up.cgroup)
+    for rules in &entries {
+        let path = group::served(&rules.cgroup, &installed.settings.up.cgroup)
             .with_context(|| file.display().to_string())?;
         let id = group::id(&path)?;
         if !seen.insert(id) {
@@ -182,7 +164,7 @@ fn apply(pins: &Pins, file: &Path) -> anyhow::Result<()> {
             );
             return Err(Usage(message).into());
         }
-        planned.push((id, &entry.rules));
+        planned.push((id, rules));
     }
     let mut maps = installed.maps(pins)?;
     let written = planned
@@ -196,17 +178,15 @@ fn apply(pins: &Pins, file: &Path) -> anyhow::Result<()> {
 }
 
 /// Reads and checks a whole file, before anything is changed.
-fn read(file: &Path) -> Result<Vec<Entry>, Usage> {
+fn read(file: &Path) -> Result<Vec<Rules>, Usage> {
     let name = file.display();
     let text = fs::read_to_string(file).map_err(|error| Usage(format!("{name}: {error}")))?;
     let File { policy } =
         toml::from_str(&text).map_err(|error| Usage(format!("{name}: {error}")))?;
-    for entry in &policy {
-        entry.rules.check().map_err(|Usage(error)| {
-            Usage(format!(
-                "{name}: policy of {}: {error}",
-                entry.cgroup.display()
-            ))
+    for rules in &policy {
+        rules.check().map_err(|Usage(error)| {
+            let cgroup = rules.cgroup.display();
+            Usage(format!("{name}: policy of {cgroup}: {error}"))
         })?;
     }
     Ok(policy)
@@ -231,9 +211,11 @@ fn show(pins: &Pins, output: Output) -> anyhow::Result<()> {
         .policies()?
         .iter()
         .map(|(id, policy)| Shown {
-            cgroup: paths.get(id).cloned(),
             id: *id,
-            rules: Rules::of(policy, &exits),
+            rules: Rules {
+                cgroup: paths.get(id).cloned().unwrap_or_default(),
+                ..Rules::of(policy, &exits)
+            },
         })
         .collect();
     if output.json {
@@ -241,11 +223,10 @@ fn show(pins: &Pins, output: Output) -> anyhow::Result<()> {
         return Ok(());
     }
     // In the form that `apply` reads.
-    for Shown { cgroup, id, rules } in shown {
+    for Shown { id, rules } in shown {
         println!("[[policy]]");
-        match cgroup {
-            Some(path) => println!("cgroup = {:?}", path.display().to_string()),
-            None => println!("# cgroup {id} is gone: `dynencap policy remove --gone`"),
+        if rules.cgroup.as_os_str().is_empty() {
+            println!("# cgroup {id} is gone: `dynencap policy remove --gone`");
         }
         println!("{}", toml::to_string(&rules)?);
     }

@@ -10,13 +10,18 @@ use std::{
     collections::BTreeMap,
     fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    path::{Path, PathBuf},
     str::FromStr,
 };
 
-/// What the processes of a cgroup may do.
+/// What the processes of a cgroup may do. Without a cgroup: that of a cgroup that is gone.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Args, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct Rules {
+    /// cgroup2 directory, absolute or below the installed one
+    #[arg(long, value_name = "DIR")]
+    #[serde(skip_serializing_if = "is_empty")]
+    pub(crate) cgroup: PathBuf,
     /// Gateways that are allowed: addresses or prefixes; the longest match decides
     #[arg(long, value_name = "PREFIX", num_args = 1..)]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -53,6 +58,10 @@ pub(crate) struct Rules {
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u8).range(..=MAX_OVERHEAD as i64))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) reserve: Option<u8>,
+}
+
+fn is_empty(path: &Path) -> bool {
+    path.as_os_str().is_empty()
 }
 
 /// A value that stands as text in files and output.
@@ -359,6 +368,7 @@ mod tests {
 
     fn rules() -> Rules {
         Rules {
+            cgroup: PathBuf::new(),
             allow: prefixes(&["2001:db8::/32", "192.0.2.0/24"]),
             deny: prefixes(&["2001:db8:bad::/48"]),
             ports: vec!["4789".parse().unwrap(), "6000-6100".parse().unwrap()],

@@ -10,7 +10,7 @@ use std::{
     io::{BufRead, BufReader, Write},
     net::UdpSocket,
     path::Path,
-    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    process::{Child, ChildStdin, ChildStdout, Stdio},
 };
 
 /// Set in a child process that plays the application.

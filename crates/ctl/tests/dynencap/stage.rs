@@ -11,6 +11,7 @@ use std::{
     os::fd::AsFd,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::{Mutex, MutexGuard, PoisonError},
     thread,
 };
 
@@ -50,15 +51,21 @@ impl Drop for Holder {
     }
 }
 
+/// A process has one cgroup of its own, so there is one stage at a time.
+static ONE: Mutex<()> = Mutex::new(());
+
 /// See the module.
 pub(crate) struct Stage {
     cgroup: Cgroup,
     host: Holder,
     peer: Holder,
+    // Given back last.
+    _one: MutexGuard<'static, ()>,
 }
 
 impl Stage {
     pub(crate) fn new() -> Self {
+        let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
         let peer = Holder::new("ip link set lo up");
         let host = Holder::new(&format!(
             "mount -t bpf bpf /sys/fs/bpf
@@ -72,6 +79,7 @@ impl Stage {
             cgroup: Cgroup::new().unwrap(),
             host,
             peer,
+            _one: one,
         };
         // The tunnel's end takes plain IPv6-in-IPv6 too.
         for command in [
@@ -124,6 +132,9 @@ impl Stage {
         let cgroup = self.cgroup().to_str().unwrap();
         let mut arguments = vec!["up", "--uplink", "up0", "--cgroup", cgroup];
         arguments.extend(more);
+        if std::env::var_os("DYNENCAP_TMP_GSO").is_some() && !more.contains(&"--segmentation") {
+            arguments.extend(["--segmentation", "gso-aware"]);
+        }
         self.dynencap(&arguments)
     }
 

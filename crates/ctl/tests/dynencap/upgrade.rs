@@ -49,7 +49,10 @@ fn sockets_keep_their_exits(flags: &[&str]) {
         "counted by old and new"
     );
     let stats = stage.stats();
-    assert_eq!(stats["frames"]["encapsulated"], 2, "{stats:#}");
+    assert_eq!(
+        stats["frames"]["encapsulated"], 2,
+        "counted by old and new: {stats:#}"
+    );
 
     // One that does not load changes nothing.
     let broken = folder.path().join("broken.bpf.o");

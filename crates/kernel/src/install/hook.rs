@@ -74,9 +74,12 @@ impl Targets<'_> {
     }
 }
 
-/// Has every program verified, without attaching it.
-pub(super) fn load(ebpf: &mut Ebpf) -> Result<(), Error> {
-    for (name, _) in PROGRAMS {
+/// Has every program that has a place verified, without attaching it.
+pub(super) fn load(ebpf: &mut Ebpf, targets: &Targets<'_>) -> Result<(), Error> {
+    for (name, place) in PROGRAMS {
+        if !targets.has(place) {
+            continue;
+        }
         let result = match program(ebpf, name)? {
             Program::CgroupSockopt(program) => program.load(),
             Program::CgroupSock(program) => program.load(),

@@ -337,7 +337,7 @@ impl Installation {
                     }
                 }
             }
-            hook::load(&mut loaded.ebpf)?;
+            hook::load(&mut loaded.ebpf, &targets)?;
             for entry in &missing {
                 hook::attach(&mut loaded.ebpf, *entry, &targets, &self.pins)?;
             }
@@ -352,7 +352,6 @@ impl Installation {
 
     fn replace(&self, object: &[u8]) -> Result<(), Error> {
         let mut loaded = map::open(object, &self.pins)?;
-        hook::load(&mut loaded.ebpf)?;
         let (cgroup, _) = pin::open_cgroup(&self.record.cgroup)?;
         let targets = Targets {
             cgroup: &cgroup,
@@ -360,6 +359,7 @@ impl Installation {
             segment: self.record.segment.as_ref().map(|far| far.name.as_str()),
             hook: self.record.hook,
         };
+        hook::load(&mut loaded.ebpf, &targets)?;
         let mut undo = Vec::new();
         let mut all = || {
             for entry in PROGRAMS {
