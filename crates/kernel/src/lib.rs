@@ -2,7 +2,8 @@
 //! namespaces to run it in, and replays packets through it.
 //!
 //! What the programs should do is left to the model, what to compare to the simulator. Nothing
-//! here outlives the process: namespaces have no names, programs and maps are not pinned.
+//! here outlives the process: namespaces have no names, programs and maps are not pinned. What
+//! stays is what operators want to stay: [`install`] and [`host`].
 
 pub mod attach;
 mod cgroup;

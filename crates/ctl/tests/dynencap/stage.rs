@@ -132,9 +132,6 @@ impl Stage {
         let cgroup = self.cgroup().to_str().unwrap();
         let mut arguments = vec!["up", "--uplink", "up0", "--cgroup", cgroup];
         arguments.extend(more);
-        if std::env::var_os("DYNENCAP_TMP_GSO").is_some() && !more.contains(&"--segmentation") {
-            arguments.extend(["--segmentation", "gso-aware"]);
-        }
         self.dynencap(&arguments)
     }
 
