@@ -2,30 +2,80 @@
 //! (docs/datapath.md §2; the numbers are that section's).
 
 use crate::{
+    checksum::InnerSum,
     flow::{Endpoint, FlowHash, mapped},
     frame::{self, Frame},
     map::{self, Config},
-    outer::Outer,
-    storage::Exit,
-    transport::{Fault, Transport},
+    outer::{self, Outer},
+    path, tell,
+    transport::{FRAGMENT_BITS, Fault, IPV4_LEN, IPV6_LEN, Transport},
+    whose::{self, Found},
 };
-use dynencap_abi::{MARK_SENTINEL, MAX_PAYLOAD_LEN, Reason};
+use dynencap_abi::{Config as Flags, MARK_DONE, MARK_MASK, MARK_SENTINEL, MAX_PAYLOAD_LEN, Reason};
 
-const IPV4_LEN: u32 = 20;
-const IPV6_LEN: u32 = 40;
 const IPIP: u8 = 4;
 const IPV6_IN: u8 = 41;
-/// More fragments, and the fragment offset.
-const FRAGMENT_BITS: u16 = 0x3fff;
+
+/// Where the program runs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hook {
+    Uplink,
+    /// Behind the segmenter, to which nothing goes twice.
+    Segmenter,
+}
 
 #[inline(always)]
 pub(crate) fn run(frame: &mut Frame) -> i32 {
-    let reason = match encapsulate(frame) {
-        Ok(()) => Reason::Encapsulated,
-        Err(reason) => reason,
+    // 0
+    let reason = if frame.mark() & MARK_MASK == MARK_DONE {
+        Reason::AlreadyEncapsulated
+    } else {
+        encapsulate(frame, Hook::Uplink)
     };
     map::count(reason);
-    frame::verdict(reason)
+    match reason {
+        Reason::Segmenting => match map::config() {
+            Some(config) => frame::send_from(config.segmenter),
+            None => frame::SHOT,
+        },
+        Reason::TooBigTold => frame::deliver_at(frame.device()),
+        reason => frame::verdict(reason),
+    }
+}
+
+/// Steps 1 to 15, and the counting in the socket's storage.
+#[inline(always)]
+pub(crate) fn encapsulate(frame: &mut Frame, hook: Hook) -> Reason {
+    // 1
+    let protocol = frame.protocol();
+    if protocol != frame::IPV6 && protocol != frame::IPV4 {
+        return if frame.mark() & MARK_SENTINEL != 0 {
+            Reason::MarkedNotIp
+        } else {
+            Reason::NotIp
+        };
+    }
+    // 2 to 5
+    let mut place = whose::Place::uninit();
+    let (found, config) = match whose::find(frame, &mut place) {
+        Ok(found) => found,
+        Err(reason) => return reason,
+    };
+    match wrap(frame, found, config, hook) {
+        Ok(()) => {
+            if let Some(storage) = found.storage {
+                storage.count_encapsulated();
+            }
+            Reason::Encapsulated
+        }
+        Err(Reason::Segmenting) => Reason::Segmenting,
+        Err(reason) => {
+            if let Some(storage) = found.storage {
+                storage.count_drop(reason);
+            }
+            reason
+        }
+    }
 }
 
 /// The packet as far as the outer headers depend on it.
@@ -33,66 +83,87 @@ struct Inner {
     protocol: u8,
     traffic_class: u8,
     hop_limit: u8,
+    /// Of IPv4, as it stands in memory; 0 for IPv6.
+    identification: u16,
     source: [u64; 2],
     destination: [u64; 2],
-    outer_source: [u64; 2],
     transport: Transport,
 }
 
 #[inline(always)]
-fn encapsulate(frame: &mut Frame) -> Result<(), Reason> {
-    let marked = frame.mark() & MARK_SENTINEL != 0;
-    let or_marked = |passed, dropped| Err(if marked { dropped } else { passed });
-
-    // 1
-    let protocol = frame.protocol();
-    if protocol != frame::IPV6 && protocol != frame::IPV4 {
-        return or_marked(Reason::NotIp, Reason::MarkedNotIp);
+fn wrap(frame: &mut Frame, found: &Found, config: &Config, hook: Hook) -> Result<(), Reason> {
+    let Found { exit, storage } = found;
+    let is_super_packet = frame.gso_size() > 0;
+    let is_checksummed = config.has(Flags::UDP_CHECKSUM) && exit.has_udp();
+    // 6
+    let may_segment = hook == Hook::Uplink && config.segmenter != 0;
+    if is_super_packet && may_segment && (config.has(Flags::SEGMENT_FIRST) || is_checksummed) {
+        return Err(Reason::Segmenting);
     }
-    // 2
-    let Some(socket) = frame.socket() else {
-        return or_marked(Reason::NoSocket, Reason::MarkedWithoutExit);
-    };
-    let Some(storage) = socket.storage() else {
-        return or_marked(Reason::NoExit, Reason::MarkedWithoutExit);
-    };
-    // 3, 4
-    let (exit, _) = storage.read().ok_or(Reason::ExitBusy)?;
-    if !exit.has_gateway() {
-        return Err(Reason::NoGateway);
-    }
-    // 5
+    // 7
     let len = frame.len();
     let overhead = exit.overhead();
-    let payload_len = len + overhead - IPV6_LEN;
-    if payload_len > MAX_PAYLOAD_LEN as u32 {
+    let length = len + overhead - exit.uncounted();
+    if length > MAX_PAYLOAD_LEN as u32 {
         return Err(Reason::TooLong);
     }
-    let config = map::config().ok_or(Reason::NoRoom)?;
-    // 6 to 8
-    let inner = if protocol == frame::IPV6 {
-        ipv6(frame, &exit, len)?
+    // 8, 9
+    let is_ipv6 = frame.protocol() == frame::IPV6;
+    let inner = if is_ipv6 {
+        ipv6(frame, len)?
     } else {
-        ipv4(frame, &exit, config, len)?
+        ipv4(frame, len)?
     };
-    // 9
-    let too_big = len + overhead > config.uplink_mtu;
-    if frame.gso_size() > 0 {
+    // 10
+    let outer_source = if is_set(exit.source) {
+        exit.source
+    } else if is_ipv6 != exit.is_ipv4() {
+        inner.source
+    } else {
+        let source = if is_ipv6 {
+            [0, u64::from(config.source4) << 32]
+        } else {
+            config.source()
+        };
+        if !is_set(source) {
+            return Err(Reason::NoSource);
+        }
+        source
+    };
+    // 11, 12
+    let mut limit = config.uplink_mtu;
+    if path::is_any_learned() {
+        limit = path::limit(exit, limit);
+    }
+    let mut need = len + overhead;
+    if is_super_packet {
         // GSO runs behind this program, and there nobody counts what it drops.
         let headers_len = inner
             .transport
             .headers_len(frame, len)
             .map_err(|fault| match fault {
+                Fault::Shape if may_segment => Reason::Segmenting,
                 Fault::Shape => Reason::GsoShape,
                 Fault::Malformed => Reason::Malformed,
             })?;
-        if too_big && headers_len + frame.gso_size() + overhead > config.uplink_mtu {
+        if need > limit {
+            need = headers_len + frame.gso_size() + overhead;
+        }
+    }
+    if need > limit {
+        if storage.is_none() || !config.has(Flags::TELL_TOO_BIG) {
             return Err(Reason::TooBig);
         }
-    } else if too_big {
-        return Err(Reason::TooBig);
+        let told = limit.saturating_sub(overhead);
+        return Err(tell::too_big(frame, inner.transport, told, need - overhead));
     }
-    // 10, 11
+    // 13
+    let inner_sum = if is_checksummed {
+        InnerSum::of(frame, inner.transport, len).ok_or(Reason::NoChecksum)?
+    } else {
+        InnerSum::NOT_ASKED
+    };
+    // 14, 15
     let [source_port, destination_port] = inner.transport.ports(frame);
     let hash = FlowHash::new(
         Endpoint {
@@ -106,19 +177,31 @@ fn encapsulate(frame: &mut Frame) -> Result<(), Reason> {
         inner.transport.protocol(),
     );
     let outer = Outer {
-        source: inner.outer_source,
+        source: outer_source,
         protocol: inner.protocol,
         traffic_class: inner.traffic_class,
-        hop_limit: inner.hop_limit,
+        hop_limit: match config.hop_limit as u8 {
+            0 => inner.hop_limit,
+            hop_limit => hop_limit,
+        },
         flow_label: hash.label(),
-        flow_port: hash.port(),
-        payload_len: payload_len as u16,
+        identification: inner.identification,
+        source_port: match exit.source_port() {
+            0 => hash.port().to_be(),
+            port => port,
+        },
+        length: length as u16,
     };
-    outer.push(frame, &exit).ok_or(Reason::NoRoom)
+    if is_checksummed || !Outer::is_plain(exit) {
+        // A copy: an address that is handed on would keep the original in memory.
+        let outer = outer;
+        return outer::push_any(frame, &outer, exit, inner_sum).ok_or(Reason::NoRoom);
+    }
+    outer.push_ipv6(frame, exit).ok_or(Reason::NoRoom)
 }
 
 #[inline(always)]
-fn ipv6(frame: &mut Frame, exit: &Exit, len: u32) -> Result<Inner, Reason> {
+fn ipv6(frame: &mut Frame, len: u32) -> Result<Inner, Reason> {
     if len < IPV6_LEN {
         return Err(Reason::Malformed);
     }
@@ -138,19 +221,15 @@ fn ipv6(frame: &mut Frame, exit: &Exit, len: u32) -> Result<Inner, Reason> {
         protocol: IPV6_IN,
         traffic_class: (version_class_label >> 20) as u8,
         hop_limit,
+        identification: 0,
         source,
         destination,
-        outer_source: if is_set(exit.source) {
-            exit.source
-        } else {
-            source
-        },
         transport: Transport::behind_ipv6(frame, next_header, len),
     })
 }
 
 #[inline(always)]
-fn ipv4(frame: &mut Frame, exit: &Exit, config: &Config, len: u32) -> Result<Inner, Reason> {
+fn ipv4(frame: &mut Frame, len: u32) -> Result<Inner, Reason> {
     if len < IPV4_LEN {
         return Err(Reason::Malformed);
     }
@@ -164,22 +243,14 @@ fn ipv4(frame: &mut Frame, exit: &Exit, config: &Config, len: u32) -> Result<Inn
     if total_len != len {
         return Err(Reason::BadLength);
     }
-    let outer_source = if is_set(exit.source) {
-        exit.source
-    } else {
-        config.source()
-    };
-    if !is_set(outer_source) {
-        return Err(Reason::NoSource);
-    }
     let is_fragment = u16::from_be(header.read::<u16, 6>()) & FRAGMENT_BITS != 0;
     Ok(Inner {
         protocol: IPIP,
         traffic_class: header.read::<u8, 1>(),
         hop_limit: header.read::<u8, 8>(),
+        identification: header.read::<u16, 4>(),
         source: mapped(header.read::<u32, 12>()),
         destination: mapped(header.read::<u32, 16>()),
-        outer_source,
         transport: Transport::behind_ipv4(header.read::<u8, 9>(), header_len, is_fragment),
     })
 }

@@ -111,19 +111,28 @@ impl Exit {
     }
 
     /// Bytes of all outer headers.
+    ///
+    /// Arithmetic, no branches: the verifier would follow all that comes behind for each flag.
     #[inline(always)]
     pub(crate) fn overhead(&self) -> u32 {
-        let ip = if self.is_ipv4() {
-            IPV4_HEADER_LEN
-        } else {
-            IPV6_HEADER_LEN
-        };
-        let udp = if self.has_udp() {
-            UDP_HEADER_LEN as u32 + self.header_len()
-        } else {
-            0
-        };
-        ip as u32 + udp
+        const LESS_FOR_IPV4: u32 = (IPV6_HEADER_LEN - IPV4_HEADER_LEN) as u32;
+        let ipv4 = self.bit(dynencap_abi::Exit::IPV4);
+        let udp = self.bit(dynencap_abi::Exit::UDP);
+        IPV6_HEADER_LEN as u32 - ipv4 * LESS_FOR_IPV4
+            + udp * (UDP_HEADER_LEN as u32 + self.header_len())
+    }
+
+    /// Bytes of the outer header that its own length field does not count.
+    #[inline(always)]
+    pub(crate) fn uncounted(&self) -> u32 {
+        let ipv4 = self.bit(dynencap_abi::Exit::IPV4);
+        IPV6_HEADER_LEN as u32 * (1 - ipv4)
+    }
+
+    /// A flag as 0 or 1.
+    #[inline(always)]
+    fn bit(&self, flag: u8) -> u32 {
+        (self.tail >> (Self::FLAGS_SHIFT + flag.trailing_zeros())) as u32 & 1
     }
 
     #[inline(always)]

@@ -9,17 +9,19 @@
 //! byte by byte, or by misaligned words, which the verifier refuses on the stack (it allows
 //! them in packets).
 
-use crate::storage::Socket;
+use crate::{checksum::Sum, socket::Socket};
 use aya_ebpf::{
     bindings::__sk_buff,
     helpers::generated::{
-        bpf_skb_adjust_room, bpf_skb_load_bytes, bpf_skb_pull_data, bpf_skb_store_bytes,
+        bpf_csum_diff, bpf_redirect, bpf_skb_adjust_room, bpf_skb_change_head, bpf_skb_change_tail,
+        bpf_skb_load_bytes, bpf_skb_pull_data, bpf_skb_store_bytes,
     },
     programs::TcContext,
 };
 use core::{
     marker::PhantomData,
     mem::{MaybeUninit, size_of},
+    ptr::null_mut,
 };
 use dynencap_abi::{Reason, Verdict};
 
@@ -27,7 +29,9 @@ use dynencap_abi::{Reason, Verdict};
 /// classifier).
 const NEXT: i32 = -1;
 /// `TC_ACT_SHOT`.
-const SHOT: i32 = 2;
+pub(crate) const SHOT: i32 = 2;
+/// `BPF_F_INGRESS`.
+const AS_INCOMING: u64 = 1;
 /// `BPF_ADJ_ROOM_MAC`: behind the Ethernet header.
 const BEHIND_ETHERNET: u32 = 1;
 /// `BPF_F_RECOMPUTE_CSUM`.
@@ -55,14 +59,29 @@ const DROPPED: u32 = {
     bits
 };
 
+#[inline(always)]
+pub(crate) fn is_dropped(reason: Reason) -> bool {
+    DROPPED >> reason as u32 & 1 != 0
+}
+
 /// What the hook returns for a frame that met this fate.
 #[inline(always)]
 pub(crate) fn verdict(reason: Reason) -> i32 {
-    if DROPPED >> reason as u32 & 1 != 0 {
-        SHOT
-    } else {
-        NEXT
-    }
+    if is_dropped(reason) { SHOT } else { NEXT }
+}
+
+/// The verdict by which the frame leaves from another device.
+#[inline(always)]
+pub(crate) fn send_from(device: u32) -> i32 {
+    // SAFETY: takes any device index.
+    unsafe { bpf_redirect(device, 0) as i32 }
+}
+
+/// The verdict by which the frame comes in at a device.
+#[inline(always)]
+pub(crate) fn deliver_at(device: u32) -> i32 {
+    // SAFETY: as in `send_from`.
+    unsafe { bpf_redirect(device, AS_INCOMING) as i32 }
 }
 
 pub(crate) struct Frame {
@@ -80,7 +99,27 @@ impl Frame {
     #[inline(always)]
     pub(crate) fn mark(&self) -> u32 {
         // SAFETY: a field of the hook's context; the verifier checks each access.
-        unsafe { (*self.skb).mark }
+        unsafe { (&raw const (*self.skb).mark).read_volatile() }
+    }
+
+    #[inline(always)]
+    pub(crate) fn set_mark(&mut self, mark: u32) {
+        // SAFETY: as in `mark`. Volatile: the verifier refuses the store of a single byte that
+        // LLVM would make of a change to some bits.
+        unsafe { (&raw mut (*self.skb).mark).write_volatile(mark) };
+    }
+
+    /// Index of the device at which the program runs.
+    #[inline(always)]
+    pub(crate) fn device(&self) -> u32 {
+        // SAFETY: as in `mark`.
+        unsafe { (*self.skb).ifindex }
+    }
+
+    /// For helpers that look from the hook into the kernel, not into the packet.
+    #[inline(always)]
+    pub(crate) fn context(&self) -> *mut __sk_buff {
+        self.skb
     }
 
     /// Ethernet type in network order; a VLAN's where the tag stands in the frame.
@@ -95,6 +134,16 @@ impl Frame {
     pub(crate) fn len(&self) -> u32 {
         // SAFETY: as in `mark`.
         unsafe { (*self.skb).len }.saturating_sub(ETHERNET_LEN)
+    }
+
+    /// The value itself, of which the verifier then knows nothing: what it learned by the branches
+    /// so far would make it follow all that comes behind for each of them. The frame's length is
+    /// mixed in and out again.
+    #[inline(always)]
+    pub(crate) fn veiled(&self, value: u64) -> u64 {
+        // SAFETY: as in `mark`.
+        let len = || unsafe { (&raw const (*self.skb).len).read_volatile() };
+        value ^ u64::from(len()) ^ u64::from(len())
     }
 
     /// More than 0: a super-packet. (`gso_segs` would read 0 for those of packet sockets.)
@@ -152,6 +201,29 @@ impl Frame {
             start,
             frame: PhantomData,
         })
+    }
+
+    /// Writes the first `len` bytes of a custom header by helper: in place, a copy of any length
+    /// would be a path for the verifier for each.
+    #[inline(always)]
+    pub(crate) fn store_header(&mut self, offset: i32, header: &[u64; 4], len: u32) -> Option<()> {
+        if len == 0 {
+            return Some(());
+        }
+        if len > size_of::<[u64; 4]>() as u32 {
+            return None;
+        }
+        // SAFETY: the helper reads `len` bytes, which the header has.
+        let result = unsafe {
+            bpf_skb_store_bytes(
+                self.skb,
+                ETHERNET_LEN + offset as u32,
+                header.as_ptr().cast_mut().cast(),
+                len,
+                0,
+            )
+        };
+        if result == 0 { Some(()) } else { None }
     }
 
     /// Pointer to bytes that lie in the linear part.
@@ -229,6 +301,23 @@ impl Frame {
         let result = unsafe { bpf_skb_adjust_room(self.skb, difference, BEHIND_ETHERNET, flags) };
         if result == 0 { Some(()) } else { None }
     }
+
+    /// Cuts the frame off behind its first `len` bytes, those of Ethernet included. A super-packet
+    /// becomes an ordinary one.
+    #[inline(always)]
+    pub(crate) fn cut(&mut self, len: u32) -> Option<()> {
+        // SAFETY: takes any length.
+        let result = unsafe { bpf_skb_change_tail(self.skb, len, 0) };
+        if result == 0 { Some(()) } else { None }
+    }
+
+    /// Puts zeros in front of the Ethernet header, and lets the frame begin there.
+    #[inline(always)]
+    pub(crate) fn prepend(&mut self, len: u32) -> Option<()> {
+        // SAFETY: takes any length.
+        let result = unsafe { bpf_skb_change_head(self.skb, len, 0) };
+        if result == 0 { Some(()) } else { None }
+    }
 }
 
 mod number {
@@ -275,5 +364,27 @@ impl<const N: usize> Space<'_, N> {
         const { assert!(AT + size_of::<T>() <= N) };
         // SAFETY: inside the N bytes, and no alignment is asked for.
         unsafe { self.start.add(AT).cast::<T>().write_unaligned(value) };
+    }
+
+    /// As it stands in memory.
+    #[inline(always)]
+    pub(crate) fn read<T: Number, const AT: usize>(&self) -> T {
+        const { assert!(AT + size_of::<T>() <= N) };
+        // SAFETY: as in `write`, and any bytes make a number.
+        unsafe { self.start.add(AT).cast::<T>().read_unaligned() }
+    }
+
+    /// The sum of `LEN` bytes and a seed, a word as it stands in memory.
+    #[inline(always)]
+    pub(crate) fn sum<const AT: usize, const LEN: usize>(&self, seed: u32) -> Option<Sum> {
+        const { assert!(AT + LEN <= N && LEN.is_multiple_of(4)) };
+        // SAFETY: the bytes lie inside the N; the helper takes no bytes to be taken away.
+        let sum =
+            unsafe { bpf_csum_diff(null_mut(), 0, self.start.add(AT).cast(), LEN as u32, seed) };
+        if sum < 0 {
+            None
+        } else {
+            Some(Sum::ZERO.word(sum as u32))
+        }
     }
 }

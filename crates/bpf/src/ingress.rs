@@ -5,22 +5,25 @@
 //! front of everybody's traffic.
 
 use crate::{
+    checksum::Sum,
+    flow::mapped,
     frame::{self, Frame},
+    learn,
     map::{self, TunnelKey},
+    transport::{FRAGMENT_BITS, IPV4_LEN, IPV6_LEN, UDP, UDP_LEN},
 };
 use dynencap_abi::Reason;
 
-const IPV6_LEN: u32 = 40;
-const IPV4_LEN: u32 = 20;
-const UDP_LEN: u32 = 8;
+const ICMPV4: u8 = 1;
 const IPIP: u8 = 4;
-const UDP: u8 = 17;
 const IPV6_IN: u8 = 41;
+const ICMPV6: u8 = 58;
 
 const FIXED_GSO: u64 = 1;
-/// Since 6.3. Its IPv6 counterpart is left out: it changes nothing where outer and inner
-/// version are the same, and 6.1 would refuse it.
+/// Since 6.3, as the next. Asked for only where outer and inner version differ: where they are
+/// the same it changes nothing, and 6.1 would refuse it.
 const DECAP_L3_IPV4: u64 = 1 << 7;
+const DECAP_L3_IPV6: u64 = 1 << 8;
 
 const ECT_1: u8 = 1;
 const ECT_0: u8 = 2;
@@ -36,37 +39,39 @@ pub(crate) fn run(frame: &mut Frame) -> i32 {
     frame::verdict(reason)
 }
 
+/// The outer IP header.
+struct Outer {
+    version: Version,
+    protocol: u8,
+    traffic_class: u8,
+    destination: [u32; 4],
+    header_len: u32,
+    /// Header and payload, as the header says.
+    total_len: u32,
+    /// What can be judged without a look at the rest: IPv4's checksum, and that it has no options.
+    is_sound: bool,
+}
+
 #[inline(always)]
 fn decapsulate(frame: &mut Frame) -> Result<(), Reason> {
-    // 1, 2
+    // 1 to 3
     let len = frame.len();
-    match frame.protocol() {
-        frame::IPV6 => {}
-        frame::IPV4 => return Err(Reason::NotTunnel),
+    let outer = match frame.protocol() {
+        frame::IPV6 => Outer::ipv6(frame, len)?,
+        frame::IPV4 => Outer::ipv4(frame, len)?,
         _ => return Err(Reason::NotIp),
-    }
-    if len < IPV6_LEN {
-        return Err(Reason::NotTunnel);
-    }
-    let outer = frame.pulled::<40>(0).ok_or(Reason::NotTunnel)?;
-    let version_class_label = u32::from_be(outer.read::<u32, 0>());
-    if version_class_label >> 28 != 6 {
-        return Err(Reason::NotTunnel);
-    }
-    let payload_len = u32::from(u16::from_be(outer.read::<u16, 4>()));
-    let protocol = outer.read::<u8, 6>();
-    let address = [
-        outer.read::<u32, 24>(),
-        outer.read::<u32, 28>(),
-        outer.read::<u32, 32>(),
-        outer.read::<u32, 36>(),
-    ];
-    // 3
-    let (port, udp_len) = match protocol {
-        IPIP | IPV6_IN => (0, payload_len),
-        UDP if len < IPV6_LEN + UDP_LEN => return Err(Reason::NotTunnel),
+    };
+    // 4
+    let announced = outer.total_len.wrapping_sub(outer.header_len);
+    let (port, udp_len) = match outer.protocol {
+        IPIP | IPV6_IN => (0, announced),
+        UDP if outer.header_len < IPV4_LEN || len < outer.header_len + UDP_LEN => {
+            return Err(Reason::NotTunnel);
+        }
         UDP => {
-            let udp = frame.pulled::<8>(IPV6_LEN).ok_or(Reason::NotTunnel)?;
+            let udp = frame
+                .pulled::<8>(outer.header_len)
+                .ok_or(Reason::NotTunnel)?;
             (
                 udp.read::<u16, 2>(),
                 u32::from(u16::from_be(udp.read::<u16, 4>())),
@@ -74,29 +79,102 @@ fn decapsulate(frame: &mut Frame) -> Result<(), Reason> {
         }
         _ => return Err(Reason::NotTunnel),
     };
-    // 4
-    let key = TunnelKey::new(address, protocol, port);
-    let header_len = map::tunnel(&key).ok_or(Reason::NotTunnel)?;
     // 5
-    let outer_len = if protocol == UDP {
-        IPV6_LEN + UDP_LEN + header_len
+    let key = TunnelKey::new(outer.destination, outer.protocol, port);
+    let custom_len = map::tunnel(&key).ok_or(Reason::NotTunnel)?;
+    // 6
+    let outer_len = if outer.protocol == UDP {
+        outer.header_len + UDP_LEN + custom_len
     } else {
-        IPV6_LEN
+        outer.header_len
     };
-    if IPV6_LEN + payload_len != len || udp_len != payload_len || len < outer_len {
+    let agrees = outer.total_len == len && udp_len == announced;
+    if !outer.is_sound || !agrees || len < outer_len {
         return Err(Reason::BadOuter);
     }
-    // 6
-    let version = inner_version(frame, outer_len, len - outer_len, protocol)?;
     // 7
-    let ecn = Ecn::combine(
-        frame,
-        version,
-        outer_len,
-        (version_class_label >> 20) as u8 & CE,
-    )?;
-    // 8, 9
-    take_off(frame, version, outer_len, &ecn).ok_or(Reason::NoRoom)
+    let version = inner_version(frame, outer_len, len - outer_len, outer.protocol)?;
+    // 8
+    let ecn = Ecn::combine(frame, version, outer_len, outer.traffic_class & CE)?;
+    // 9, 10
+    take_off(frame, outer.version, version, outer_len, &ecn).ok_or(Reason::NoRoom)
+}
+
+impl Outer {
+    #[inline(always)]
+    fn ipv6(frame: &mut Frame, len: u32) -> Result<Self, Reason> {
+        if len < IPV6_LEN {
+            return Err(Reason::NotTunnel);
+        }
+        let header = frame.pulled::<40>(0).ok_or(Reason::NotTunnel)?;
+        let version_class_label = u32::from_be(header.read::<u32, 0>());
+        if version_class_label >> 28 != 6 {
+            return Err(Reason::NotTunnel);
+        }
+        let outer = Self {
+            version: Version::V6,
+            protocol: header.read::<u8, 6>(),
+            traffic_class: (version_class_label >> 20) as u8,
+            destination: [
+                header.read::<u32, 24>(),
+                header.read::<u32, 28>(),
+                header.read::<u32, 32>(),
+                header.read::<u32, 36>(),
+            ],
+            header_len: IPV6_LEN,
+            total_len: IPV6_LEN + u32::from(u16::from_be(header.read::<u16, 4>())),
+            is_sound: true,
+        };
+        if outer.protocol == ICMPV6
+            && let Some(reason) = learn::from_icmpv6(frame)
+        {
+            return Err(reason);
+        }
+        Ok(outer)
+    }
+
+    #[inline(always)]
+    fn ipv4(frame: &mut Frame, len: u32) -> Result<Self, Reason> {
+        if len < IPV4_LEN {
+            return Err(Reason::NotTunnel);
+        }
+        let header = frame.pulled::<20>(0).ok_or(Reason::NotTunnel)?;
+        let version_ihl = header.read::<u8, 0>();
+        let is_fragment = u16::from_be(header.read::<u16, 6>()) & FRAGMENT_BITS != 0;
+        if version_ihl >> 4 != 4 || is_fragment {
+            return Err(Reason::NotTunnel);
+        }
+        let header_len = u32::from(version_ihl & 0xf) * 4;
+        let destination = header.read::<u32, 16>();
+        let sum = Sum::ZERO
+            .word(header.read::<u32, 0>())
+            .word(header.read::<u32, 4>())
+            .word(header.read::<u32, 8>())
+            .word(header.read::<u32, 12>())
+            .word(destination);
+        let [high, low] = mapped(destination);
+        let outer = Self {
+            version: Version::V4,
+            protocol: header.read::<u8, 9>(),
+            traffic_class: header.read::<u8, 1>(),
+            destination: [
+                high as u32,
+                (high >> 32) as u32,
+                low as u32,
+                (low >> 32) as u32,
+            ],
+            header_len,
+            total_len: u32::from(u16::from_be(header.read::<u16, 2>())),
+            is_sound: header_len == IPV4_LEN && sum.fold() == 0xffff,
+        };
+        if outer.protocol == ICMPV4
+            && header_len == IPV4_LEN
+            && let Some(reason) = learn::from_icmpv4(frame)
+        {
+            return Err(reason);
+        }
+        Ok(outer)
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -172,17 +250,26 @@ impl Ecn {
 }
 
 #[inline(always)]
-fn take_off(frame: &mut Frame, version: Version, outer_len: u32, ecn: &Ecn) -> Option<()> {
-    match version {
-        Version::V6 => frame.adjust_room(-(outer_len as i32), FIXED_GSO)?,
-        Version::V4 => {
-            frame.adjust_room(-(outer_len as i32), FIXED_GSO | DECAP_L3_IPV4)?;
-            frame.replace_ethertype(frame::IPV4)?;
-        }
+fn take_off(
+    frame: &mut Frame,
+    outer: Version,
+    inner: Version,
+    outer_len: u32,
+    ecn: &Ecn,
+) -> Option<()> {
+    let (ethertype, flag) = match inner {
+        Version::V4 => (frame::IPV4, DECAP_L3_IPV4),
+        Version::V6 => (frame::IPV6, DECAP_L3_IPV6),
+    };
+    if inner == outer {
+        frame.adjust_room(-(outer_len as i32), FIXED_GSO)?;
+    } else {
+        frame.adjust_room(-(outer_len as i32), FIXED_GSO | flag)?;
+        frame.replace_ethertype(ethertype)?;
     }
     if let Ecn::Changed { before, after } = *ecn {
         frame.replace(0, after.to_be())?;
-        if version == Version::V4 {
+        if inner == Version::V4 {
             const CHECKSUM: u32 = 10;
             let checksum = u16::from_be(frame.read(CHECKSUM)?);
             frame.replace(CHECKSUM, rfc1624(checksum, before, after).to_be())?;

@@ -15,6 +15,7 @@
 )]
 
 mod call;
+mod checksum;
 mod closing;
 mod create;
 mod egress;
@@ -24,22 +25,27 @@ mod frame;
 mod get_option;
 mod ingress;
 mod lab_deliver;
+mod learn;
+mod lookup;
 mod map;
 mod mark;
 mod outer;
 mod path;
 mod policy;
+mod segmented;
 mod set_option;
 mod socket;
 mod storage;
+mod tell;
 mod track;
 mod transport;
+mod whose;
 
 #[cfg(not(test))]
 mod entry {
     use crate::{
-        call::Call, create, egress, frame::Frame, get_option, ingress, lab_deliver, set_option,
-        track,
+        call::Call, create, egress, frame::Frame, get_option, ingress, lab_deliver, segmented,
+        set_option, track,
     };
     use aya_ebpf::{
         macros::{cgroup_sock, cgroup_sockopt, classifier, sock_ops},
@@ -74,6 +80,11 @@ mod entry {
     #[classifier]
     pub(crate) fn ingress(ctx: TcContext) -> i32 {
         ingress::run(&mut Frame::new(&ctx))
+    }
+
+    #[classifier]
+    pub(crate) fn segmented(ctx: TcContext) -> i32 {
+        segmented::run(&mut Frame::new(&ctx))
     }
 
     #[classifier]

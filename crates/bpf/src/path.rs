@@ -24,31 +24,30 @@ pub(crate) struct PathKey {
     tail: u32,
 }
 
-const _: () = {
-    use dynencap_abi::PathKey as Abi;
-    assert!(size_of::<PathKey>() == size_of::<Abi>());
-    assert!(offset_of!(PathKey, gateway) == offset_of!(Abi, gateway));
-    assert!(offset_of!(PathKey, tail) == offset_of!(Abi, destination_port));
-    assert!(offset_of!(Abi, flags) == offset_of!(PathKey, tail) + 2);
-};
+/// A key as it is looked for: the verifier wants words on the stack to be aligned, and LLVM writes
+/// the address as two.
+#[repr(C)]
+pub(crate) struct Wanted {
+    gateway: [u64; 2],
+    tail: u32,
+}
 
-impl PathKey {
+impl Wanted {
     /// The port as on the wire, `None` without UDP.
     #[inline(always)]
     pub(crate) fn new(gateway: [u64; 2], udp_port: Option<u16>) -> Self {
-        let [high, low] = gateway.map(u64::from_le);
         let tail = match udp_port {
             Some(port) => u32::from(u16::from_le(port)) | u32::from(dynencap_abi::Exit::UDP) << 16,
             None => 0,
         };
         Self {
-            gateway: [high, high >> 32, low, low >> 32].map(|word| (word as u32).to_le()),
+            gateway,
             tail: tail.to_le(),
         }
     }
 
     #[inline(always)]
-    pub(crate) fn of(exit: &Exit) -> Self {
+    fn of(exit: &Exit) -> Self {
         Self::new(
             exit.gateway,
             exit.has_udp().then(|| exit.destination_port()),
@@ -56,12 +55,20 @@ impl PathKey {
     }
 
     #[inline(always)]
-    pub(crate) fn equals(&self, other: &Self) -> bool {
-        let [a, b, c, d] = self.gateway;
-        let [e, f, g, h] = other.gateway;
-        (a ^ e) | (b ^ f) | (c ^ g) | (d ^ h) | (self.tail ^ other.tail) == 0
+    fn key(&self) -> &PathKey {
+        // SAFETY: the same 20 bytes, more strictly aligned.
+        unsafe { &*core::ptr::from_ref(self).cast() }
     }
 }
+
+const _: () = {
+    use dynencap_abi::PathKey as Abi;
+    assert!(size_of::<PathKey>() == size_of::<Abi>());
+    assert!(offset_of!(Wanted, tail) == offset_of!(PathKey, tail));
+    assert!(offset_of!(PathKey, gateway) == offset_of!(Abi, gateway));
+    assert!(offset_of!(PathKey, tail) == offset_of!(Abi, destination_port));
+    assert!(offset_of!(Abi, flags) == offset_of!(PathKey, tail) + 2);
+};
 
 /// What `PATHS` holds under a key. Any CPU may write it at any time: each field is loaded and
 /// stored by itself, and no two of them must belong together.
@@ -70,8 +77,11 @@ pub(crate) struct Path(NonNull<PathState>);
 
 impl Path {
     #[inline(always)]
-    pub(crate) fn find(key: &PathKey) -> Option<Self> {
-        PATHS.get_ptr_mut(key).and_then(NonNull::new).map(Self)
+    pub(crate) fn find(wanted: &Wanted) -> Option<Self> {
+        PATHS
+            .get_ptr_mut(wanted.key())
+            .and_then(NonNull::new)
+            .map(Self)
     }
 
     /// Bytes of custom header of who chose the exit last.
@@ -116,16 +126,32 @@ impl Path {
     }
 }
 
-/// The path MTU of the exit that limits a packet now. Costs one load as long as nothing was
-/// ever learned.
+/// Whether any path MTU was ever learned: as long as not, no packet pays for more than this.
+#[inline(always)]
+pub(crate) fn is_any_learned() -> bool {
+    // SAFETY: a single load from a map value.
+    PATHS_LEARNED
+        .get_ptr(0)
+        .is_some_and(|learned| unsafe { learned.read_volatile() } != 0)
+}
+
+/// The path MTU of the exit, if a fresh one limits packets to less than `limit`; else that.
+#[inline(never)]
+pub(crate) fn limit(exit: &Exit, limit: u32) -> u32 {
+    match Path::find(&Wanted::of(exit)).and_then(Path::fresh_mtu) {
+        Some(mtu) if mtu < limit => mtu,
+        _ => limit,
+    }
+}
+
+/// As [`limit`], for those who have time.
 #[inline(always)]
 pub(crate) fn fresh_mtu(exit: &Exit) -> Option<u32> {
-    // SAFETY: a single load from a map value.
-    let learned = unsafe { PATHS_LEARNED.get_ptr(0)?.read_volatile() };
-    if learned == 0 {
-        return None;
+    if is_any_learned() {
+        Path::find(&Wanted::of(exit))?.fresh_mtu()
+    } else {
+        None
     }
-    Path::find(&PathKey::of(exit))?.fresh_mtu()
 }
 
 /// A socket chose this exit: errors about it may be believed. That it could not be noted is
@@ -135,7 +161,7 @@ pub(crate) fn remember(exit: &Exit) {
     if !exit.has_gateway() {
         return;
     }
-    let key = PathKey::of(exit);
+    let key = Wanted::of(exit);
     if let Some(path) = Path::find(&key) {
         path.set_header_len(exit.header_len());
         return;
@@ -145,7 +171,7 @@ pub(crate) fn remember(exit: &Exit) {
         mtu: 0,
         header_len: exit.header_len(),
     };
-    let _ = PATHS.insert(key, state, NEW_ONLY);
+    let _ = PATHS.insert(key.key(), &state, NEW_ONLY);
 }
 
 #[inline(always)]

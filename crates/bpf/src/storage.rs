@@ -1,7 +1,7 @@
 //! A socket's storage: the map's type, the protocol of two slots and a generation
 //! (`abi::SocketState`), and the fields behind them that belong to the egress path.
 
-pub(crate) use crate::{exit::Exit, socket::Socket};
+use crate::exit::Exit;
 use aya_ebpf::bindings::bpf_map_type::BPF_MAP_TYPE_SK_STORAGE;
 use core::{ffi::c_void, ptr::NonNull};
 use dynencap_abi::{Reason, SocketState};

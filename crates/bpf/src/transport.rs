@@ -6,19 +6,25 @@ use crate::frame::Frame;
 use dynencap_abi::MAX_EXTENSION_HEADERS;
 
 const HOP_BY_HOP: u8 = 0;
-const TCP: u8 = 6;
-const UDP: u8 = 17;
+pub(crate) const TCP: u8 = 6;
+pub(crate) const UDP: u8 = 17;
 const ROUTING: u8 = 43;
 const FRAGMENT: u8 = 44;
 const AUTHENTICATION: u8 = 51;
 const DESTINATION_OPTIONS: u8 = 60;
 const SCTP: u8 = 132;
 
-const IPV6_LEN: u32 = 40;
-const FRAGMENT_LEN: u32 = 8;
+pub(crate) const IPV4_LEN: u32 = 20;
+pub(crate) const IPV6_LEN: u32 = 40;
 const TCP_LEN: u32 = 20;
+pub(crate) const UDP_LEN: u32 = 8;
+const FRAGMENT_LEN: u32 = 8;
 const TCP_DATA_OFFSET: u32 = 12;
-const UDP_LEN: u32 = 8;
+/// No transport header stands further back: a bound for the verifier.
+const LARGEST_OFFSET: u64 = 0x7fff;
+const _: () = assert!(40 + 8 * 256 * MAX_EXTENSION_HEADERS <= LARGEST_OFFSET as usize);
+/// More fragments, and the fragment offset, of an IPv4 header.
+pub(crate) const FRAGMENT_BITS: u16 = 0x3fff;
 
 /// Why the segments of a super-packet cannot be told.
 pub(crate) enum Fault {
@@ -38,6 +44,8 @@ impl Transport {
     /// An authentication header stands before it: GSO cannot cut such a packet.
     const AUTHENTICATED: u64 = 1 << 9;
     const OFFSET_SHIFT: u32 = 32;
+    /// Of what has no IP header.
+    pub(crate) const NONE: Self = Self(Self::HIDDEN);
 
     #[inline(always)]
     fn visible(protocol: u8, offset: u32) -> Self {
@@ -66,7 +74,7 @@ impl Transport {
             HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION_OPTIONS => {
                 walk(frame, next_header, len)
             }
-            protocol => Self::visible(protocol, IPV6_LEN),
+            protocol => Self::visible(frame.veiled(u64::from(protocol)) as u8, IPV6_LEN),
         }
     }
 
@@ -75,13 +83,27 @@ impl Transport {
         self.0 as u8
     }
 
+    /// Where the transport header begins; `None` where it cannot be used.
     #[inline(always)]
-    fn offset(self) -> Option<u32> {
+    pub(crate) fn offset(self) -> Option<u32> {
         if self.0 & Self::HIDDEN == 0 {
             Some((self.0 >> Self::OFFSET_SHIFT) as u32)
         } else {
             None
         }
+    }
+
+    /// Whether the fixed part of a TCP or UDP header is in a packet of `len` bytes; not so for
+    /// any other protocol.
+    #[inline(always)]
+    pub(crate) fn is_there(self, len: u32) -> bool {
+        let header_len = match self.protocol() {
+            TCP => TCP_LEN,
+            UDP => UDP_LEN,
+            _ => return false,
+        };
+        self.offset()
+            .is_some_and(|offset| offset + header_len <= len)
     }
 
     /// Source and destination port of the flow key.
@@ -130,6 +152,14 @@ impl Transport {
 /// then knows nothing of the pointer.
 #[inline(never)]
 fn walk(frame: &Frame, first: u8, len: u32) -> Transport {
+    let Transport(found) = walked(frame, first, len);
+    // Each number of headers gives bounds of its own.
+    let [high, low] = [found >> 32, found & 0xffff_ffff].map(|half| frame.veiled(half));
+    Transport((high & LARGEST_OFFSET) << Transport::OFFSET_SHIFT | low)
+}
+
+#[inline(always)]
+fn walked(frame: &Frame, first: u8, len: u32) -> Transport {
     let mut next = first;
     let mut offset = IPV6_LEN;
     let mut authenticated = 0;
@@ -161,7 +191,8 @@ fn walk(frame: &Frame, first: u8, len: u32) -> Transport {
         if offset + header_len > len {
             break;
         }
-        offset += header_len;
+        // Each way through the headers gives bounds of its own.
+        offset = (frame.veiled(u64::from(offset + header_len)) & LARGEST_OFFSET) as u32;
         next = following;
     }
     Transport::hidden(next)

@@ -23,6 +23,8 @@ pub enum DeviceProgram {
     Egress,
     /// Decapsulation, at TC ingress.
     Ingress,
+    /// Encapsulation of segments, at TC ingress of the segmenting pair's far end.
+    Segmented,
     /// The lab's own, behind [`DeviceProgram::Ingress`]: see [`object::LAB_DELIVER`].
     LabDeliver,
 }
@@ -33,6 +35,7 @@ impl DeviceProgram {
         match self {
             Self::Egress => (object::EGRESS, TcAttachType::Egress, 1),
             Self::Ingress => (object::INGRESS, TcAttachType::Ingress, 1),
+            Self::Segmented => (object::SEGMENTED, TcAttachType::Ingress, 1),
             Self::LabDeliver => (object::LAB_DELIVER, TcAttachType::Ingress, 2),
         }
     }

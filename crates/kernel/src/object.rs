@@ -18,22 +18,39 @@ pub struct Loaded {
 impl Loaded {
     /// Creates the maps and has every program verified.
     pub fn load(object: &[u8]) -> Result<Self, Error> {
-        let mut ebpf = EbpfLoader::new()
+        let mut loaded = Self::open(object)?;
+        let ebpf = &mut loaded.ebpf;
+        for name in [object::SET_OPTION, object::GET_OPTION] {
+            let result = sockopt(ebpf, name)?.load();
+            result.map_err(|error| refused(name, error))?;
+        }
+        let result = socket_create(ebpf)?.load();
+        result.map_err(|error| refused(object::SOCKET_CREATE, error))?;
+        let result = track(ebpf)?.load();
+        result.map_err(|error| refused(object::TRACK, error))?;
+        for name in [
+            object::EGRESS,
+            object::SEGMENTED,
+            object::INGRESS,
+            object::LAB_DELIVER,
+        ] {
+            verify(ebpf, name)?;
+        }
+        Ok(loaded)
+    }
+
+    /// The same for a host that only decapsulates.
+    pub fn load_ingress(object: &[u8]) -> Result<Self, Error> {
+        let mut loaded = Self::open(object)?;
+        verify(&mut loaded.ebpf, object::INGRESS)?;
+        Ok(loaded)
+    }
+
+    fn open(object: &[u8]) -> Result<Self, Error> {
+        let ebpf = EbpfLoader::new()
             .verifier_log_level(VerifierLogLevel::VERBOSE | VerifierLogLevel::STATS)
             .load(object)
             .map_err(not_loaded)?;
-        for name in [object::SET_OPTION, object::GET_OPTION] {
-            let result = sockopt(&mut ebpf, name)?.load();
-            result.map_err(|error| refused(name, error))?;
-        }
-        let result = socket_create(&mut ebpf)?.load();
-        result.map_err(|error| refused(object::SOCKET_CREATE, error))?;
-        let result = track(&mut ebpf)?.load();
-        result.map_err(|error| refused(object::TRACK, error))?;
-        for name in [object::EGRESS, object::INGRESS, object::LAB_DELIVER] {
-            let result = classifier(&mut ebpf, name)?.load();
-            result.map_err(|error| refused(name, error))?;
-        }
         Ok(Self { ebpf })
     }
 
@@ -129,6 +146,12 @@ pub(crate) fn classifier<'a>(
             name,
         }),
     }
+}
+
+/// Has a TC program verified.
+pub(crate) fn verify(ebpf: &mut Ebpf, name: &'static str) -> Result<(), Error> {
+    let result = classifier(ebpf, name)?.load();
+    result.map_err(|error| refused(name, error))
 }
 
 /// An object that was not loaded: the lack of a capability is by far the likeliest cause.
