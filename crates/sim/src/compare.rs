@@ -147,24 +147,33 @@ fn per_event(reference: &Outcomes, other: &Outcomes, differs: &mut impl FnMut(us
             let reasons = [name(left.reason), name(right.reason)];
             differs(at, Difference::Reason { reasons });
         }
-        for nth in 0..left.frames.len().max(right.frames.len()) {
-            let pair = (
-                nth_frame(reference, left, nth),
-                nth_frame(other, right, nth),
+        for port in [Port::Wire, Port::Delivered] {
+            let mut pair = (
+                frames_at(port, reference, left),
+                frames_at(port, other, right),
             );
-            if let Some(difference) = frame_difference(pair.0, pair.1) {
-                differs(at, difference);
+            loop {
+                let (left, right) = (pair.0.next(), pair.1.next());
+                if left.is_none() && right.is_none() {
+                    break;
+                }
+                if let Some(difference) = frame_difference(left, right) {
+                    differs(at, difference);
+                }
             }
         }
     }
 }
 
-fn nth_frame<'a>(outcomes: &'a Outcomes, event: &Outcome, nth: usize) -> Option<OutFrame<'a>> {
-    event
-        .frames
-        .clone()
-        .nth(nth)
-        .and_then(|at| outcomes.frames.frame(at))
+/// The frames of an event at a port. In which order two ports see theirs is nobody's promise.
+fn frames_at<'a>(
+    port: Port,
+    outcomes: &'a Outcomes,
+    event: &Outcome,
+) -> impl Iterator<Item = OutFrame<'a>> {
+    let frames = event.frames.clone();
+    let frames = frames.filter_map(|at| outcomes.frames.frame(at));
+    frames.filter(move |frame| frame.port == port)
 }
 
 /// Compares frame by frame in order, at each port by itself; after a difference the sequences

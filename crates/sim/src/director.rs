@@ -168,16 +168,13 @@ impl Director {
         }
     }
 
-    /// Lets every policy take effect whose time has come; what holds from the start has been
-    /// set by the engines.
+    /// Lets every policy take effect whose time has come.
     fn policies(&mut self, frame: &trace::Frame<'_>, start: Timestamp, batch: &mut Batch) {
         while let Some(policy) = self.scenario.host.policies.get(self.policies) {
-            if let Some(at) = policy.at {
-                if !due(at, frame, start, 0) {
-                    return;
-                }
-                batch.push(frame.number, Event::Policy(self.policies));
+            if policy.at.is_some_and(|at| !due(at, frame, start, 0)) {
+                return;
             }
+            batch.push(frame.number, Event::Policy(self.policies));
             self.policies += 1;
         }
     }

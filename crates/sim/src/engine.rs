@@ -10,6 +10,7 @@ use std::ops::Range;
 
 mod kernel;
 mod model;
+mod quote;
 mod vm;
 
 pub use kernel::KernelEngine;
@@ -100,6 +101,12 @@ impl Frames {
             ethertype: *ethertype,
             bytes: self.bytes.get(range.clone())?,
         })
+    }
+
+    /// The bytes of the frame at a place.
+    fn bytes_mut(&mut self, at: usize) -> Option<&mut [u8]> {
+        let (_, _, range) = self.index.get(at)?;
+        self.bytes.get_mut(range.clone())
     }
 
     /// All of them in order.

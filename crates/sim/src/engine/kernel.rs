@@ -3,7 +3,9 @@
 //! By default a batch is sent in one go and what came out of it is compared in order; where
 //! outcomes are asked for per event, and for super-packets, it waits for each.
 
-use super::{Attribution, Engine, EngineError, EngineKind, Fault, Frames, Outcome, Outcomes, Port};
+use super::{
+    Attribution, Engine, EngineError, EngineKind, Fault, Frames, Outcome, Outcomes, Port, quote,
+};
 use crate::event::{Batch, Event, FlowId, Gso, Transport};
 use crate::scenario::{CgroupId, HostSpec, PolicySpec, Segmentation};
 use dynencap_abi::{Policy, Reason};
@@ -68,7 +70,7 @@ impl KernelEngine {
         let cgroups = cgroups.collect::<Result<_, _>>().map_err(failed)?;
         let bare = replay.open_flow().map_err(failed)?;
         let counted = replay.counters().map_err(failed)?;
-        let mut engine = Self {
+        Ok(Self {
             replay,
             sockets: vec![Some((bare, CgroupId::default()))],
             spec: spec.clone(),
@@ -76,11 +78,7 @@ impl KernelEngine {
             policies: 0,
             attribution,
             counted,
-        };
-        for policy in spec.policies.iter().filter(|policy| policy.at.is_none()) {
-            engine.set_policy(policy).map_err(failed)?;
-        }
-        Ok(engine)
+        })
     }
 
     fn set_policy(&mut self, spec: &PolicySpec) -> Result<(), kernel::Error> {
@@ -258,13 +256,16 @@ impl KernelEngine {
                 let rest = self.settle(&mut outcomes.frames)?;
                 add(&mut grown, &rest);
             }
-            Event::Egress { gso, .. } => {
+            Event::Egress { gso, packet, .. } => {
                 self.send(batch, event)?;
                 grown = self.settle(&mut outcomes.frames)?;
                 outcome.reason = only(&grown);
-                if gso.is_some() {
-                    let made = outcomes.frames.len() - first;
-                    outcome.segments = u32::try_from(made).unwrap_or(u32::MAX);
+                if let Some(gso) = gso {
+                    let made = first..outcomes.frames.len();
+                    let sent = made.clone().filter_map(|at| outcomes.frames.frame(at));
+                    let sent = sent.filter(|frame| frame.port == Port::Wire).count();
+                    outcome.segments = u32::try_from(sent).unwrap_or(u32::MAX);
+                    quote::restore(&mut outcomes.frames, made, batch.bytes(packet), gso);
                 }
             }
             _ => {

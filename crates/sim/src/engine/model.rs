@@ -51,18 +51,14 @@ impl ModelEngine {
             host.add_tunnel(*key, *tunnel);
         }
         let own = spec.cgroup_path(CgroupId::default());
-        let mut engine = Self {
+        Self {
             host,
             sockets: vec![Some(Socket::in_cgroup(REPLAY_SOCKET, &own))],
             spec: spec.clone(),
             policies: 0,
             segments: Vec::new(),
             told: Vec::new(),
-        };
-        for policy in spec.policies.iter().filter(|policy| policy.at.is_none()) {
-            engine.set_policy(policy);
         }
-        engine
     }
 
     fn set_policy(&mut self, spec: &PolicySpec) {

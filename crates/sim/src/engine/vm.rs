@@ -63,9 +63,6 @@ impl VmEngine {
             segments: Vec::new(),
             counted: [0; Reason::COUNT],
         };
-        for policy in spec.policies.iter().filter(|policy| policy.at.is_none()) {
-            engine.set_policy(policy).map_err(|error| failed(&error))?;
-        }
         engine.counted = engine.counters()?;
         Ok(engine)
     }

@@ -9,13 +9,21 @@ use dynencap_sim::scenario::HostSpec;
 use proptest::test_runner::{Config, TestRunner};
 use std::io::Write;
 
+/// The object under test: the committed one, or that of `DYNENCAP_OBJECT`.
+fn object() -> Vec<u8> {
+    match std::env::var_os("DYNENCAP_OBJECT") {
+        Some(path) => std::fs::read(path).unwrap(),
+        None => dynencap_sim::built_in_object(),
+    }
+}
+
 /// A fresh engine; none where it cannot run here and the environment lets it be skipped.
 pub(crate) fn require(
     kind: EngineKind,
     host: &HostSpec,
     attribution: Attribution,
 ) -> Option<Box<dyn Engine>> {
-    match engine::start(kind, host, &dynencap_sim::built_in_object(), attribution) {
+    match engine::start(kind, host, &object(), attribution) {
         Ok(engine) => Some(engine),
         Err(missing @ EngineError::Unavailable { .. }) => {
             let forbidden = std::env::var("DYNENCAP_REQUIRE")

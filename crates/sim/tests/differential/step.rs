@@ -243,6 +243,14 @@ impl Cut {
 /// A batch with all flows open, each in a cgroup of its own, and then the steps.
 pub(crate) fn batch(host: &HostSpec, steps: &[Step]) -> Batch {
     let mut batch = Batch::default();
+    for (at, _) in host
+        .policies
+        .iter()
+        .enumerate()
+        .filter(|(_, policy)| policy.at.is_none())
+    {
+        batch.push(0, Event::Policy(at));
+    }
     for (at, flow) in (1..=FLOWS).map(FlowId).enumerate() {
         let cgroup = CgroupId(at);
         batch.push(0, Event::Open { flow, cgroup });

@@ -43,7 +43,105 @@ struct Variant {
     scenario: Scenario,
 }
 
+/// IPv4 headers outside, by protocol, in plain and in UDP.
+const IPV4_OUTER: &str = r#"
+[host]
+source4 = "192.0.2.7"
+hop_limit = 64
+[replay]
+side = "both"
+[exit.plain]
+gateway = "198.51.100.1"
+[exit.udp]
+gateway = "198.51.100.2"
+udp = { destination_port = 6080, header = "dead beef 00" }
+[[flow]]
+match = { protocol = "tcp" }
+exit = "plain"
+[[flow.switch]]
+at_flow_packet = 5
+exit = "udp"
+[[flow]]
+exit = "udp"
+"#;
+
+/// Valid checksums, which want packets cut first.
+const CHECKSUMS: &str = r#"
+[host]
+source4 = "192.0.2.7"
+udp_checksum = true
+segmentation = "segment-first"
+[replay]
+side = "both"
+[exit.six]
+gateway = "fd00:e::1"
+udp = { destination_port = 6080, header = "0102030405060708" }
+[exit.four]
+gateway = "198.51.100.2"
+udp = { destination_port = 6080, source_port = 7 }
+[[flow]]
+match = { protocol = "tcp" }
+exit = "six"
+[[flow]]
+match = { protocol = "udp" }
+exit = "four"
+[[flow]]
+exit = "six"
+"#;
+
+/// Cgroups whose policies change under live flows, and senders that are told.
+const TENANTS: &str = r#"
+[host]
+uplink_mtu = 1280
+tell_too_big = true
+deny_by_default = true
+[replay]
+side = "both"
+[exit.one]
+gateway = "fd00:e::1"
+[exit.two]
+gateway = "fd00:e::2"
+udp = { destination_port = 6080, header = "01020304" }
+[[policy]]
+allow = ["fd00:e::/64"]
+ports = [6080]
+custom_headers = true
+source = "fd00:d::9"
+[[policy]]
+cgroup = "tenants"
+allow = ["fd00:e::/64"]
+[[policy]]
+cgroup = "tenants/a"
+remove = true
+[[policy]]
+cgroup = "tenants/a"
+allow = ["fd00:e::/64"]
+deny = ["fd00:e::2"]
+at_packet = 9
+[[policy]]
+cgroup = "tenants"
+remove = true
+at_packet = 20
+[[flow]]
+match = { protocol = "tcp" }
+cgroup = "tenants/a"
+exit = "one"
+[[flow.switch]]
+at_flow_packet = 4
+exit = "two"
+[[flow.switch]]
+at_flow_packet = 12
+exit = "one"
+[[flow]]
+cgroup = "tenants"
+exit = "two"
+"#;
+
 fn variants() -> Vec<Variant> {
+    let written = |name, text| Variant {
+        name,
+        scenario: Scenario::parse(name, text).expect("the suite's own scenarios are sound"),
+    };
     let side = |side| Scenario {
         side,
         ..Scenario::default()
@@ -75,6 +173,9 @@ fn variants() -> Vec<Variant> {
             name: "server-jumbo",
             scenario: jumbo,
         },
+        written("ipv4-outer", IPV4_OUTER),
+        written("checksums", CHECKSUMS),
+        written("tenants", TENANTS),
     ]
 }
 
