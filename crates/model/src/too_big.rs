@@ -32,9 +32,12 @@ pub(crate) fn tell(
     bytes: &[u8],
     sink: &mut impl Sink,
 ) -> Reason {
-    let (Some(quote), true) = (bytes.first_chunk::<QUOTE_LEN>(), has_ports(upper, bytes)) else {
+    let Some(quote) = bytes.first_chunk::<QUOTE_LEN>() else {
         return Reason::TooBig;
     };
+    if !has_ports(upper, quote) {
+        return Reason::TooBig;
+    }
     let least = match ip {
         Ip::V4(ip) if !ip.dont_fragment() => return Reason::TooBig,
         Ip::V4(_) => MIN_IPV4_MTU as usize,

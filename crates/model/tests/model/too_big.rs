@@ -80,8 +80,10 @@ fn who_cannot_be_told_is_not() {
     let chained = ipv6_packet(60, &[&extension(TCP, 8)[..], &tcp].concat());
     let nine = [vec![60; 1], vec![0; 7]].concat().repeat(9);
     let not_walked = ipv6_packet(60, &[&nine[..], &tcp].concat());
-    let long_chain =
-        |rest: &[u8], next: u8| ipv6_packet(60, &[&extension(next, 1480)[..], rest].concat());
+    let behind = |len: usize, next: u8| {
+        let header = extension(next, len);
+        ipv6_packet(60, &[&header[..], &tcp].concat())
+    };
     let (told, not) = (Reason::TooBigTold, Reason::TooBig);
     let cases = [
         ("TCP", V6, ipv6_packet(TCP, &tcp), told),
@@ -91,10 +93,10 @@ fn who_cannot_be_told_is_not() {
         ("fragment", V6, fragment, not),
         ("behind an extension header", V6, chained, told),
         ("chain not walked", V6, not_walked, not),
-        ("TCP header there", V6, long_chain(&tcp[..20], TCP), told),
-        ("TCP header cut", V6, long_chain(&tcp[..19], TCP), not),
-        ("UDP header there", V6, long_chain(&tcp[..8], UDP), told),
-        ("UDP header cut", V6, long_chain(&tcp[..7], UDP), not),
+        ("TCP header in the quote", V6, behind(32, TCP), told),
+        ("TCP header not wholly", V6, behind(40, TCP), not),
+        ("UDP header in the quote", V6, behind(48, UDP), told),
+        ("UDP header behind it", V6, behind(56, UDP), not),
         ("IPv4 with DF", V4, v4.clone(), told),
         ("IPv4 without", V4, df(&v4, 0), not),
         ("first IPv4 fragment", V4, df(&v4, 0x60), not),

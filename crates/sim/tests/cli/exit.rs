@@ -217,7 +217,10 @@ fn a_bad_scenario_is_refused_with_file_field_and_expectation() {
             &["flow[0].exit: no exit is named \"paris\""],
         ),
         ("[host\n", &["line 1"]),
-        ("[exit.a]\ngateway = \"192.0.2.1\"\n", &["line 2", "IPv6"]),
+        (
+            "[exit.a]\ngateway = \"192.0.2\"\n",
+            &["line 2", "invalid IP address"],
+        ),
     ];
     for (text, expected) in cases {
         std::fs::write(&path, text).unwrap();
