@@ -138,12 +138,14 @@ impl Frame {
 
     /// The value itself, of which the verifier then knows nothing: what it learned by the branches
     /// so far would make it follow all that comes behind for each of them. The frame's length is
-    /// mixed in and out again.
+    /// added and taken away again (by exclusive or, LLVM would mask first what is masked after).
     #[inline(always)]
     pub(crate) fn veiled(&self, value: u64) -> u64 {
         // SAFETY: as in `mark`.
         let len = || unsafe { (&raw const (*self.skb).len).read_volatile() };
-        value ^ u64::from(len()) ^ u64::from(len())
+        value
+            .wrapping_add(u64::from(len()))
+            .wrapping_sub(u64::from(len()))
     }
 
     /// More than 0: a super-packet. (`gso_segs` would read 0 for those of packet sockets.)
@@ -210,9 +212,12 @@ impl Frame {
         if len == 0 {
             return Some(());
         }
-        if len > size_of::<[u64; 4]>() as u32 {
+        const LONGEST: u64 = size_of::<[u64; 4]>() as u64;
+        if u64::from(len) > LONGEST {
             return None;
         }
+        // The verifier lost these bounds on the way.
+        let len = (self.veiled(u64::from(len - 1)) & (LONGEST - 1)) as u32 + 1;
         // SAFETY: the helper reads `len` bytes, which the header has.
         let result = unsafe {
             bpf_skb_store_bytes(

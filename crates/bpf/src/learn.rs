@@ -91,16 +91,18 @@ pub(crate) fn from_icmpv4(frame: &Frame) -> Option<Reason> {
 impl TooBig {
     #[inline(always)]
     fn judge(&self, frame: &Frame) -> Option<Reason> {
+        // A number that is always there: what is undefined in an `Option` would be spilled.
         let port = match self.protocol {
-            IPIP | IPV6_IN => None,
-            UDP if self.end + UDP_LEN <= frame.len() => Some(frame.read::<u16>(self.end + 2)?),
+            IPIP | IPV6_IN => 0,
+            UDP if self.end + UDP_LEN <= frame.len() => frame.read::<u16>(self.end + 2)?,
             _ => return None,
         };
-        let wanted = Wanted::new(self.gateway, port);
+        let is_udp = self.protocol == UDP;
+        let wanted = Wanted::new(self.gateway, is_udp.then_some(port));
         let reason = match Path::find(&wanted) {
             Some(path) => self.learn(frame, port, path),
             // Nobody here chose that exit: UDP to there is none of ours.
-            None if port.is_some() => return None,
+            None if is_udp => return None,
             None => Reason::PathMtuRefused,
         };
         map::count_event(match reason {
@@ -111,7 +113,7 @@ impl TooBig {
     }
 
     #[inline(always)]
-    fn learn(&self, frame: &Frame, port: Option<u16>, path: Path) -> Reason {
+    fn learn(&self, frame: &Frame, port: u16, path: Path) -> Reason {
         let inner = if self.protocol == UDP {
             self.end + UDP_LEN + (path.header_len() & 0xff)
         } else {
@@ -138,7 +140,7 @@ impl TooBig {
 
     /// What the packet at `inner` says; `None` where it cannot be read.
     #[inline(always)]
-    fn evidence(&self, frame: &Frame, inner: u32, port: Option<u16>) -> Option<Evidence> {
+    fn evidence(&self, frame: &Frame, inner: u32, port: u16) -> Option<Evidence> {
         let len = frame.len();
         let first: u8 = frame.read(inner)?;
         let (version, header_len) = match (first, self.protocol) {
@@ -181,8 +183,10 @@ impl TooBig {
         };
         let sequence = u32::from_be(frame.read(transport + 4)?);
         let gateway = self.gateway;
+        let has_udp = self.protocol == UDP;
         let sent = flow.with_socket(frame, table, |socket| {
-            is_exit_of(socket, gateway, port) && (protocol != TCP || is_in_flight(socket, sequence))
+            is_exit_of(socket, gateway, has_udp, port)
+                && (protocol != TCP || is_in_flight(socket, sequence))
         });
         Some(match sent {
             Some(true) => Evidence::Confirmed,
@@ -193,14 +197,13 @@ impl TooBig {
 
 /// Whether the socket's exit is the one that the error names.
 #[inline(always)]
-fn is_exit_of(socket: Socket, gateway: [u64; 2], port: Option<u16>) -> bool {
+fn is_exit_of(socket: Socket, gateway: [u64; 2], has_udp: bool, port: u16) -> bool {
     let Some((exit, _)) = socket.storage().and_then(Storage::read) else {
         return false;
     };
-    let same_port = match port {
-        Some(port) => exit.has_udp() && exit.destination_port() == port,
-        None => !exit.has_udp(),
-    };
     let difference = (exit.gateway[0] ^ gateway[0]) | (exit.gateway[1] ^ gateway[1]);
-    exit.has_gateway() && same_port && difference == 0
+    exit.has_gateway()
+        && exit.has_udp() == has_udp
+        && (!has_udp || exit.destination_port() == port)
+        && difference == 0
 }

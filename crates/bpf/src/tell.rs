@@ -29,7 +29,9 @@ pub(crate) fn too_big(
     inner_need: u32,
 ) -> Reason {
     let len = frame.len();
-    if !transport.is_there(len) || len < QUOTED {
+    // In the quote: without it nobody knows whose packet that was, and the kernel cuts no frame
+    // inside of what its checksum is about.
+    if len < QUOTED || !transport.is_there(QUOTED) {
         return Reason::TooBig;
     }
     let is_ipv6 = frame.protocol() == frame::IPV6;

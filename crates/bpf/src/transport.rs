@@ -20,9 +20,7 @@ const TCP_LEN: u32 = 20;
 pub(crate) const UDP_LEN: u32 = 8;
 const FRAGMENT_LEN: u32 = 8;
 const TCP_DATA_OFFSET: u32 = 12;
-/// No transport header stands further back: a bound for the verifier.
-const LARGEST_OFFSET: u64 = 0x7fff;
-const _: () = assert!(40 + 8 * 256 * MAX_EXTENSION_HEADERS <= LARGEST_OFFSET as usize);
+const _: () = assert!(40 + 8 * 256 * MAX_EXTENSION_HEADERS <= Transport::OFFSET as usize);
 /// More fragments, and the fragment offset, of an IPv4 header.
 pub(crate) const FRAGMENT_BITS: u16 = 0x3fff;
 
@@ -36,25 +34,28 @@ pub(crate) enum Fault {
 /// and BPF functions return one register.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
-pub(crate) struct Transport(u64);
+pub(crate) struct Transport(u32);
 
 impl Transport {
     /// The transport header cannot be used: a fragment, or behind a chain that was not walked.
-    const HIDDEN: u64 = 1 << 8;
+    const HIDDEN: u32 = 1 << 24;
     /// An authentication header stands before it: GSO cannot cut such a packet.
-    const AUTHENTICATED: u64 = 1 << 9;
-    const OFFSET_SHIFT: u32 = 32;
+    const AUTHENTICATED: u32 = 1 << 25;
+    const PROTOCOL_SHIFT: u32 = 16;
+    /// The offset stands in the lowest bits, so that taking it out bounds it for the verifier: no
+    /// transport header stands further back.
+    const OFFSET: u32 = 0x7fff;
     /// Of what has no IP header.
     pub(crate) const NONE: Self = Self(Self::HIDDEN);
 
     #[inline(always)]
     fn visible(protocol: u8, offset: u32) -> Self {
-        Self(u64::from(offset) << Self::OFFSET_SHIFT | u64::from(protocol))
+        Self(u32::from(protocol) << Self::PROTOCOL_SHIFT | offset & Self::OFFSET)
     }
 
     #[inline(always)]
     fn hidden(protocol: u8) -> Self {
-        Self(Self::HIDDEN | u64::from(protocol))
+        Self(Self::HIDDEN | u32::from(protocol) << Self::PROTOCOL_SHIFT)
     }
 
     /// Of an IPv4 packet.
@@ -80,14 +81,14 @@ impl Transport {
 
     #[inline(always)]
     pub(crate) fn protocol(self) -> u8 {
-        self.0 as u8
+        (self.0 >> Self::PROTOCOL_SHIFT) as u8
     }
 
     /// Where the transport header begins; `None` where it cannot be used.
     #[inline(always)]
     pub(crate) fn offset(self) -> Option<u32> {
         if self.0 & Self::HIDDEN == 0 {
-            Some((self.0 >> Self::OFFSET_SHIFT) as u32)
+            Some(self.0 & Self::OFFSET)
         } else {
             None
         }
@@ -154,46 +155,82 @@ impl Transport {
 fn walk(frame: &Frame, first: u8, len: u32) -> Transport {
     let Transport(found) = walked(frame, first, len);
     // Each number of headers gives bounds of its own.
-    let [high, low] = [found >> 32, found & 0xffff_ffff].map(|half| frame.veiled(half));
-    Transport((high & LARGEST_OFFSET) << Transport::OFFSET_SHIFT | low)
+    Transport(frame.veiled(u64::from(found)) as u32)
 }
 
+/// How far the walk has come.
+struct Step {
+    next: u8,
+    offset: u32,
+    authenticated: u32,
+}
+
+/// Written out, not as a loop: Linux 6.1 refuses one that LLVM enters in its middle.
 #[inline(always)]
 fn walked(frame: &Frame, first: u8, len: u32) -> Transport {
-    let mut next = first;
-    let mut offset = IPV6_LEN;
-    let mut authenticated = 0;
-    // One more than the headers walked: behind the last a fragment header may stand.
-    for walked in 0..=MAX_EXTENSION_HEADERS {
-        match next {
-            FRAGMENT => {
-                return match frame.read::<u8>(offset) {
-                    Some(protocol) if offset + FRAGMENT_LEN <= len => Transport::hidden(protocol),
-                    _ => Transport::hidden(FRAGMENT),
-                };
-            }
-            HOP_BY_HOP | ROUTING | AUTHENTICATION | DESTINATION_OPTIONS => {}
-            protocol => return Transport(Transport::visible(protocol, offset).0 | authenticated),
-        }
-        if walked == MAX_EXTENSION_HEADERS {
-            break;
-        }
-        let Some(start) = frame.read::<u16>(offset) else {
-            break;
+    let mut step = Step {
+        next: first,
+        offset: IPV6_LEN,
+        authenticated: 0,
+    };
+    macro_rules! walk {
+        ($step:ident; $($number:literal)*) => {
+            const WALKED: usize = [$($number),*].len();
+            const _: () = assert!(WALKED == MAX_EXTENSION_HEADERS);
+            $(walk!($step, $number);)*
         };
+        ($step:ident, $number:literal) => {
+            if let Some(found) = $step.found(frame, len) {
+                return found;
+            }
+            if $step.advance(frame, len).is_none() {
+                return Transport::hidden($step.next);
+            }
+        };
+    }
+    walk!(step; 1 2 3 4 5 6 7 8);
+    // Behind the last one that is walked a fragment header may stand.
+    match step.found(frame, len) {
+        Some(found) => found,
+        None => Transport::hidden(step.next),
+    }
+}
+
+impl Step {
+    /// The walk's end, if it is reached: no extension header follows, or a fragment's.
+    #[inline(always)]
+    fn found(&self, frame: &Frame, len: u32) -> Option<Transport> {
+        match self.next {
+            FRAGMENT => Some(match frame.read::<u8>(self.offset) {
+                Some(protocol) if self.offset + FRAGMENT_LEN <= len => Transport::hidden(protocol),
+                _ => Transport::hidden(FRAGMENT),
+            }),
+            HOP_BY_HOP | ROUTING | AUTHENTICATION | DESTINATION_OPTIONS => None,
+            protocol => {
+                let transport = Transport::visible(protocol, self.offset);
+                Some(Transport(transport.0 | self.authenticated))
+            }
+        }
+    }
+
+    /// To the next header; `None`: this one is not wholly in the packet.
+    #[inline(always)]
+    fn advance(&mut self, frame: &Frame, len: u32) -> Option<()> {
+        let start: u16 = frame.read(self.offset)?;
         let [following, units] = start.to_ne_bytes();
-        let header_len = if next == AUTHENTICATION {
-            authenticated = Transport::AUTHENTICATED;
+        let header_len = if self.next == AUTHENTICATION {
+            self.authenticated = Transport::AUTHENTICATED;
             (u32::from(units) + 2) * 4
         } else {
             (u32::from(units) + 1) * 8
         };
-        if offset + header_len > len {
-            break;
+        if self.offset + header_len > len {
+            return None;
         }
         // Each way through the headers gives bounds of its own.
-        offset = (frame.veiled(u64::from(offset + header_len)) & LARGEST_OFFSET) as u32;
-        next = following;
+        self.offset =
+            (frame.veiled(u64::from(self.offset + header_len)) as u32) & Transport::OFFSET;
+        self.next = following;
+        Some(())
     }
-    Transport::hidden(next)
 }
