@@ -11,6 +11,7 @@ use crate::{
     exit::Shape,
     reference::{Reference, config},
 };
+use dynencap_abi::Config;
 use packet::{Ethernet, Ip};
 use std::{
     collections::BTreeMap,
@@ -20,6 +21,7 @@ use std::{
 
 /// How many faults of a kind are kept in words.
 const KEPT: usize = 5;
+const UDP: u8 = 17;
 /// How many packets are kept for tests that look at their order.
 const HISTORY: usize = 100_000;
 
@@ -36,6 +38,8 @@ pub struct Rules {
     pub shapes: Vec<Shape>,
     /// Whether packets outside of a tunnel are a fault.
     pub plain: Plain,
+    /// Flags of the client's `Config`.
+    pub flags: u32,
 }
 
 /// What a packet outside of every tunnel is.
@@ -90,6 +94,10 @@ pub struct Audit {
     pub segments: BTreeMap<Segment, u64>,
     /// The packets in order, link frames apart.
     pub history: Vec<Seen>,
+    /// Valid UDP checksums of outer headers, summed over the whole payload.
+    pub summed: u64,
+    /// The last TCP segment with payload, from its outer IP header on.
+    pub sample: Option<Vec<u8>>,
 }
 
 impl Faults {
@@ -116,7 +124,10 @@ impl Audit {
     #[must_use]
     pub fn new(rules: Rules) -> Self {
         Self {
-            reference: Reference::new(config(rules.source, rules.mtu)),
+            reference: Reference::new(Config {
+                flags: rules.flags,
+                ..config(rules.source, rules.mtu)
+            }),
             rules,
             frames: 0,
             link: 0,
@@ -127,6 +138,8 @@ impl Audit {
             tunnels: BTreeMap::new(),
             segments: BTreeMap::new(),
             history: Vec::new(),
+            summed: 0,
+            sample: None,
         }
     }
 
@@ -197,7 +210,12 @@ impl Audit {
             .reference
             .encapsulated(ip.destination, &shape, ethertype, inner);
         let difference = match made {
-            Ok(made) if ip.destination.is_ipv4() && ethertype == 0x86dd => {
+            // Cut first, each segment has what the model gives it, to the last bit.
+            Ok(made)
+                if ip.destination.is_ipv4()
+                    && ethertype == 0x86dd
+                    && self.rules.flags & Config::SEGMENT_FIRST == 0 =>
+            {
                 packet::difference_but_identification(made, bytes)
             }
             Ok(made) => packet::difference(made, bytes),
@@ -206,7 +224,17 @@ impl Audit {
         if let Some(difference) = difference {
             self.altered.add(|| format!("{ip}: {difference}"));
         }
+        if self.rules.flags & Config::UDP_CHECKSUM != 0 && ip.protocol == UDP {
+            if ip.udp_checksum_is_valid() {
+                self.summed += 1;
+            } else {
+                self.altered.add(|| format!("{ip}: a wrong UDP checksum"));
+            }
+        }
         let segment = within.segment();
+        if segment == Segment::Data {
+            self.sample = Some(bytes.to_vec());
+        }
         *self.tunnels.entry((ip.destination, shape)).or_default() += 1;
         *self.segments.entry(segment).or_default() += 1;
         self.remember(Some(ip.destination), segment, within.source_port());

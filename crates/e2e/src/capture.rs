@@ -94,8 +94,8 @@ impl<O: Observer + 'static> Capture<O> {
         }
     }
 
-    /// Waits until nothing more arrives, ends, and asserts that nothing was missed.
-    pub fn finish(self) -> (O, PathBuf) {
+    /// Waits until nothing more arrives: what was captured is then looked at, too.
+    pub fn settle(&self) {
         let mut before = u64::MAX;
         loop {
             let now = *self.frames.lock().expect("the capture's thread has failed");
@@ -105,6 +105,11 @@ impl<O: Observer + 'static> Capture<O> {
             before = now;
             thread::sleep(crate::limit(Duration::from_millis(100)));
         }
+    }
+
+    /// Waits until nothing more arrives, ends, and asserts that nothing was missed.
+    pub fn finish(self) -> (O, PathBuf) {
+        self.settle();
         self.stop.store(true, Ordering::SeqCst);
         let ended = self.thread.join().expect("the capture's thread");
         assert_eq!(ended, Ended::Asked);

@@ -4,6 +4,8 @@ pub mod bulk;
 pub mod datagram;
 pub mod ending;
 pub mod passive;
+pub mod probe;
+pub mod request;
 pub mod server;
 
 use crate::agent::Job;
@@ -15,6 +17,8 @@ pub const ALL: &[Job] = &[
     (bulk::MANY, bulk::run_many),
     (datagram::NAME, datagram::run),
     (ending::NAME, ending::run),
+    (probe::NAME, probe::run),
+    (request::NAME, request::run),
     (passive::LISTEN, passive::listen),
     (passive::FETCH, passive::fetch),
 ];

@@ -15,8 +15,12 @@
 mod address;
 mod build;
 mod datapath;
+mod policy;
 
 pub use address::*;
+pub use build::ip;
+pub use datapath::{BOND, Link, Setup};
+pub use policy::Grant;
 
 use crate::{
     Audit, Place, Program, Rules, User,
@@ -98,6 +102,14 @@ impl Topology {
             scratch: self.scratch.path(),
             user: User::Nobody,
         }
+    }
+
+    /// A cgroup below the client's.
+    #[must_use]
+    pub fn room(&self, name: &str) -> PathBuf {
+        self.cgroup
+            .child(&format!("client/{name}"))
+            .expect("a cgroup")
     }
 
     /// Where servers run: as nobody, without any hook.
@@ -231,6 +243,7 @@ pub fn rules(plain: Plain) -> Rules {
             .chain([Shape::Ip])
             .collect(),
         plain,
+        flags: 0,
     }
 }
 

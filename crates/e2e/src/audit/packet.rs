@@ -110,6 +110,28 @@ impl<'a> Ip<'a> {
         self.destination.is_ipv6() && kind.is_some_and(|kind| matches!(kind, 130..=137 | 143))
     }
 
+    /// Whether the UDP checksum is there and right, over pseudo header, header and payload.
+    pub(super) fn udp_checksum_is_valid(&self) -> bool {
+        let mut sum = u64::from(self.protocol) + self.payload.len() as u64;
+        let mut add = |bytes: &[u8]| {
+            for pair in bytes.chunks(2) {
+                let low = pair.get(1).copied().unwrap_or_default();
+                sum += u64::from(u16::from_be_bytes([pair[0], low]));
+            }
+        };
+        for address in [self.source, self.destination] {
+            match address {
+                IpAddr::V4(address) => add(&address.octets()),
+                IpAddr::V6(address) => add(&address.octets()),
+            }
+        }
+        add(self.payload);
+        while sum > 0xffff {
+            sum = (sum & 0xffff) + (sum >> 16);
+        }
+        sum == 0xffff && self.payload.get(6..8).is_some_and(|field| field != [0, 0])
+    }
+
     pub(super) fn segment(&self) -> Segment {
         match self.protocol {
             6 => tcp(self.payload),

@@ -19,6 +19,7 @@ fn audit() -> Audit {
         gateways: vec![GATEWAY.into()],
         shapes: vec![Shape::Ip, Shape::udp(8)],
         plain: Plain::Leak,
+        flags: 0,
     })
 }
 

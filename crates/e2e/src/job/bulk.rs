@@ -6,7 +6,11 @@ use crate::{
     exit::{Exit, choose},
     limit::seconds,
     payload::{Stream, hex},
-    socket::{errno, tcp, tcp_info},
+    socket::{errno, get, tcp, tcp_info},
+};
+use dynencap_abi::{
+    Info,
+    option::{ENCAP_INFO, SOL_DYNENCAP},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -15,6 +19,7 @@ use socket2::Socket;
 use std::{
     io::{Read, Write},
     net::{Shutdown, SocketAddr},
+    os::fd::AsFd,
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
@@ -61,6 +66,39 @@ pub struct Sent {
     pub milliseconds: u64,
     /// Source port.
     pub port: u16,
+    /// What the socket says of its exit at the end.
+    pub info: Option<Information>,
+}
+
+/// `ENCAP_INFO`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Information {
+    /// Frames encapsulated.
+    pub encapsulated: u64,
+    /// Frames dropped.
+    pub dropped: u64,
+    /// The code of the last drop's reason.
+    pub last_drop: u32,
+    /// Bytes of outer headers.
+    pub overhead: u32,
+    /// What fits inside.
+    pub mtu: u32,
+}
+
+impl Information {
+    /// Reads the option.
+    #[must_use]
+    pub fn of(socket: impl AsFd) -> Option<Self> {
+        let bytes = get(socket, SOL_DYNENCAP, ENCAP_INFO, 32).ok()?;
+        let info = Info::from_bytes(&bytes)?;
+        Some(Self {
+            encapsulated: info.encapsulated,
+            dropped: info.dropped,
+            last_drop: info.last_drop,
+            overhead: info.overhead,
+            mtu: info.mtu,
+        })
+    }
 }
 
 impl Bulk {
@@ -163,6 +201,7 @@ fn send(bulk: &Bulk) -> Sent {
             .ok()
             .and_then(|address| address.as_socket())
             .map_or(0, |a| a.port()),
+        info: Information::of(&socket),
     }
 }
 

@@ -1,11 +1,9 @@
 //! Devices, addresses and routes, by `ip -batch`: a test's network reads best in the words of
 //! an operator.
 
-use super::{EXIT_DEVICES, GATEWAYS, HEADER_LENS, MTU, ROUTER_DEVICES, SERVER_DEVICE, UPLINK};
-use dynencap_abi::{MARK_MASK, MARK_OVERHEAD_SHIFT, MARK_SENTINEL};
+use super::{BOND, EXIT_DEVICES, GATEWAYS, MTU, ROUTER_DEVICES, SERVER_DEVICE, UPLINK};
 use dynencap_kernel::{Namespace, sys};
 use std::{
-    collections::BTreeSet,
     fmt::Write as _,
     fs,
     io::Write as _,
@@ -45,15 +43,11 @@ pub(super) fn connect(
     }
     ip(
         client,
-        &format!(
-            "{}{}",
-            end(
-                UPLINK,
-                "fd00:c::1",
-                "10.1.0.1",
-                Some("fd00:c::ff 10.1.0.254")
-            ),
-            marked_routes()
+        &end(
+            UPLINK,
+            "fd00:c::1",
+            "10.1.0.1",
+            Some("fd00:c::ff 10.1.0.254"),
         ),
     );
     ip(
@@ -108,29 +102,19 @@ fn end(device: &str, address: &str, address4: &str, default: Option<&str>) -> St
     batch
 }
 
-/// A rule, a table and its routes for each overhead that a test uses.
-fn marked_routes() -> String {
-    let lens = HEADER_LENS.map(|len| 8 + usize::from(len));
-    let overheads: BTreeSet<usize> = [20, 40]
-        .into_iter()
-        .flat_map(|ip| lens.into_iter().chain([0]).map(move |len| ip + len))
-        .collect();
-    overheads
-        .into_iter()
-        .map(|overhead| {
-            let mark = overhead << MARK_OVERHEAD_SHIFT;
-            let mask = MARK_MASK & !MARK_SENTINEL;
-            let table = 1000 + overhead;
-            let mtu = MTU - overhead;
-            let (mss, mss4) = (mtu - 60, mtu - 40);
-            format!(
-                "-6 rule add fwmark {mark:#x}/{mask:#x} lookup {table}\n\
-                 -6 route add default via fd00:c::ff dev {UPLINK} mtu {mtu} advmss {mss} table {table}\n\
-                 rule add fwmark {mark:#x}/{mask:#x} lookup {table}\n\
-                 route add default via 10.1.0.254 dev {UPLINK} mtu {mtu} advmss {mss4} table {table}\n"
-            )
-        })
-        .collect()
+/// Puts a bond in front of the client's uplink: addresses and routes are its.
+pub(super) fn bond(client: &Namespace) {
+    ip(
+        client,
+        &format!(
+            "link add {BOND} type bond mode active-backup miimon 100\n\
+             link set {UPLINK} down\n\
+             addr flush dev {UPLINK}\n\
+             link set {UPLINK} master {BOND}\n\
+             {}",
+            end(BOND, "fd00:c::1", "10.1.0.1", Some("fd00:c::ff 10.1.0.254"))
+        ),
+    );
 }
 
 fn settings(host: &Namespace, forwards: bool) {
@@ -167,7 +151,7 @@ fn path(namespace: &Namespace) -> String {
 }
 
 /// Runs commands of `ip` in a namespace; those that start with `-6` by themselves.
-pub(crate) fn ip(namespace: &Namespace, commands: &str) {
+pub fn ip(namespace: &Namespace, commands: &str) {
     let (six, four): (Vec<&str>, Vec<&str>) = commands
         .lines()
         .partition(|command| command.starts_with("-6 "));

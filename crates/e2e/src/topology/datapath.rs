@@ -1,22 +1,25 @@
 //! Our programs on the client host and on the exit node.
 
 use super::{CLIENT, EXIT_DEVICES, HEADER_LENS, MTU, Topology, UPLINK, gateways};
-use crate::{
-    exit::{Exit, Shape},
-    reference::{config, stored},
+use crate::{exit::Shape, limit::seconds, reference::config};
+use dynencap_abi::{Config, Event, Reason, TunnelKey, TunnelSpec};
+use dynencap_kernel::{
+    DeviceProgram, Loaded,
+    host::{self, Plan, SegmentPair},
+    sys,
 };
-use dynencap_abi::{Policy, PolicyExitKey, PortRange, Reason, TunnelKey, TunnelSpec};
-use dynencap_kernel::{DeviceProgram, Loaded};
 use std::{
+    collections::BTreeSet,
     net::{IpAddr, Ipv6Addr},
-    os::unix::fs::MetadataExt,
     sync::OnceLock,
+    thread,
+    time::{Duration, Instant},
 };
 
 /// The object, loaded once for each of the two hosts.
 #[derive(Debug)]
 pub(super) struct Datapath {
-    client: Loaded,
+    pub(super) client: Loaded,
     exit: Option<Loaded>,
 }
 
@@ -29,12 +32,45 @@ fn object() -> &'static [u8] {
     })
 }
 
+/// How the client's host is set up.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Setup {
+    /// Flags of its `Config`. Those that need the segmenting pair have one made.
+    pub flags: u32,
+    /// Where its addresses are.
+    pub link: Link,
+}
+
+/// What stands between the client's routes and its uplink.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Link {
+    /// Nothing.
+    #[default]
+    Direct,
+    /// A bond, whose only slave is the uplink: the programs are at the slave.
+    Bonded,
+}
+
+/// The bond's name.
+pub const BOND: &str = "bond0";
+const SEGMENTER: [&str; 2] = ["seg0", "seg1"];
+
 impl Topology {
     /// The topology with our programs: options and encapsulation in C, decapsulation in X.
     #[must_use]
     pub fn new() -> Self {
+        Self::with(&Setup::default())
+    }
+
+    /// The same with another setup of C.
+    #[must_use]
+    pub fn with(setup: &Setup) -> Self {
         let mut topology = Self::build();
-        topology.attach();
+        if setup.link == Link::Bonded {
+            super::build::bond(&topology.client);
+        }
+        topology.attach_client(setup);
+        topology.attach_exit();
         topology
     }
 
@@ -43,19 +79,43 @@ impl Topology {
     pub fn with_exit_node(commands: &str) -> Self {
         let mut topology = Self::build();
         super::build::ip(&topology.exit, commands);
-        topology.attach_client();
+        topology.attach_client(&Setup::default());
         topology
     }
 
     /// Loads and attaches the programs.
     pub fn attach(&mut self) {
-        self.attach_client();
+        self.attach_client(&Setup::default());
         self.attach_exit();
     }
 
-    fn attach_client(&mut self) {
+    fn attach_client(&mut self, setup: &Setup) {
+        let device = match setup.link {
+            Link::Direct => UPLINK,
+            Link::Bonded => BOND,
+        };
+        let plan = Plan::new(device, overheads());
+        let installed = self.client.in_namespace(|| Ok(host::install(&plan)));
+        let installed = installed.expect("setns").expect("the routes");
+        assert_eq!(installed.uplink_mtu as usize, MTU);
+        let mut configured = Config {
+            flags: setup.flags,
+            ..config(CLIENT, MTU)
+        };
         let mut client = Loaded::load(object()).expect("the object");
-        client.set_config(&config(CLIENT, MTU)).expect("CONFIG");
+        if setup.flags & (Config::SEGMENT_FIRST | Config::UDP_CHECKSUM) != 0 {
+            let [near, far] = SEGMENTER;
+            let made = self
+                .client
+                .in_namespace(|| Ok((SegmentPair::ensure(near, far), sys::Link::named(UPLINK))));
+            let (pair, uplink) = made.expect("setns");
+            configured.segmenter = pair.expect("the segmenting pair").0.near();
+            configured.uplink = uplink.expect("the uplink").index();
+            client
+                .attach_device(&self.client, far, &[DeviceProgram::Segmented])
+                .expect("TC");
+        }
+        client.set_config(&configured).expect("CONFIG");
         client
             .attach_cgroup(std::fs::File::open(&self.client_cgroup).expect("the cgroup"))
             .expect("the option hooks");
@@ -67,7 +127,7 @@ impl Topology {
     }
 
     fn attach_exit(&mut self) {
-        let mut exit = Loaded::load(object()).expect("the object");
+        let mut exit = Loaded::load_ingress(object()).expect("the object");
         exit.set_config(&config(Ipv6Addr::UNSPECIFIED, MTU))
             .expect("CONFIG");
         for (key, spec) in tunnels() {
@@ -88,44 +148,33 @@ impl Topology {
         }
     }
 
-    /// Gives the client's cgroup a policy that allows everything, with this exit for every new
-    /// socket of it.
-    pub fn default_exit(&mut self, exit: &Exit) {
-        const ID: u32 = 1;
-        let cgroup = std::fs::metadata(&self.client_cgroup)
-            .expect("the cgroup")
-            .ino();
-        let mut ports = [PortRange::default(); Policy::MAX_PORTS];
-        ports[0] = PortRange {
-            first: 1,
-            last: u16::MAX,
-        };
-        let policy = Policy {
-            source: [0; 16],
-            source4: [0; 4],
-            id: ID,
-            flags: Policy::DEFAULT_EXIT | Policy::CUSTOM_HEADERS,
-            reserve: 0,
-            port_count: 1,
-            reserved: 0,
-            ports,
-            default_exit: stored(exit.gateway, &exit.shape),
-        };
-        let every = PolicyExitKey {
-            prefix_len: 32,
-            policy: ID,
-            address: [0; 16],
-        };
-        let client = &mut self.datapath.as_mut().expect("attached").client;
-        client.set_policy_exit(&every, 1).expect("POLICY_EXITS");
-        client.set_policy(cgroup, &policy).expect("POLICIES");
-    }
-
     /// One of the client's counters.
     #[must_use]
     pub fn count(&self, reason: Reason) -> u64 {
         let datapath = self.datapath.as_ref().expect("attached");
         datapath.client.counters().expect("COUNTERS")[reason as usize]
+    }
+
+    /// How often an event happened at the client.
+    #[must_use]
+    pub fn event(&self, event: Event) -> u64 {
+        let datapath = self.datapath.as_ref().expect("attached");
+        datapath.client.events().expect("EVENTS")[event as usize]
+    }
+
+    /// Waits until a counter of the client's has reached `least`.
+    pub fn wait_for(&self, reason: Reason, least: u64) {
+        let until = Instant::now() + seconds(15);
+        while self.count(reason) < least {
+            assert!(
+                Instant::now() < until,
+                "{}: {} of {least}; {:?}",
+                reason.name(),
+                self.count(reason),
+                self.drops()
+            );
+            thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// The counters of the client that count drops, and are not zero.
@@ -144,6 +193,16 @@ impl Default for Topology {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// Of every shape that a test uses: the exit node's headers, GUE's and VXLAN-GPE's.
+fn overheads() -> BTreeSet<u8> {
+    let udp = HEADER_LENS.into_iter().chain([4]).map(|len| 8 + len);
+    let behind: Vec<u8> = udp.chain([0]).collect();
+    let overheads = [20, 40].into_iter();
+    overheads
+        .flat_map(|ip| behind.iter().map(move |len| ip + len))
+        .collect()
 }
 
 /// Every shape at every gateway.

@@ -4,12 +4,13 @@
 use crate::Test;
 use dynencap_abi::Reason;
 use dynencap_e2e::{
-    Exit, Segment, Topology,
+    Audit, Exit, Segment, Setup, Topology, amount,
+    audit::Plain,
     job::{
         bulk::{self, Bulk, Sent},
         server::SINK,
     },
-    topology::{gateway, gateway4, server, server4},
+    topology::{gateway, gateway4, rules, server, server4},
 };
 use std::net::SocketAddr;
 
@@ -34,10 +35,6 @@ pub(crate) const TESTS: &[Test] = &[
             Exit::udp(gateway(3), 8),
         );
     }),
-];
-
-/// What needs IPv4 outer headers.
-pub(crate) const GOALS: &[Test] = &[
     ("bulk::ipv6_in_ipv4", &[], || {
         through("ipv6_in_ipv4", server(SINK), Exit::ip(gateway4(4)))
     }),
@@ -61,14 +58,26 @@ pub(crate) const GOALS: &[Test] = &[
 ];
 
 fn through(test: &str, to: SocketAddr, exit: Exit) {
-    const BYTES: u64 = 20_000_000;
-    let mut topology = Topology::new();
+    transferred(&format!("bulk-{test}"), to, exit, &Setup::default());
+}
+
+/// A bulk transfer with this setup of the client; fails unless all is as it should be.
+pub(crate) fn transferred(
+    test: &str,
+    to: SocketAddr,
+    exit: Exit,
+    setup: &Setup,
+) -> (Audit, Topology) {
+    let bytes = amount(20_000_000);
+    let mut topology = Topology::with(setup);
     topology.serve();
-    let capture = topology.audit(&format!("bulk-{test}"));
-    let sent: Sent = topology.run(bulk::NAME, Bulk::new(to, BYTES, Some(exit.clone())));
+    let mut rules = rules(Plain::Leak);
+    rules.flags = setup.flags;
+    let capture = topology.audit_by(test, rules);
+    let sent: Sent = topology.run(bulk::NAME, Bulk::new(to, bytes, Some(exit.clone())));
     let (audit, _) = capture.finish();
     sent.assert_whole();
-    assert_eq!(sent.sent.0, BYTES);
+    assert_eq!(sent.sent.0, bytes);
     audit.assert_clean();
     let header = if to.is_ipv6() { 40 } else { 20 };
     // Timestamps take 12 bytes of each segment.
@@ -82,20 +91,18 @@ fn through(test: &str, to: SocketAddr, exit: Exit) {
     assert_eq!(audit.segments(Segment::Syn), 1, "{audit}");
     assert!(audit.segments(Segment::Fin) >= 1, "{audit}");
     assert!(
-        audit.segments(Segment::Data) >= BYTES / u64::from(sent.mss),
+        audit.segments(Segment::Data) >= bytes / u64::from(sent.mss),
         "{audit}"
     );
     assert!(topology.count(Reason::Encapsulated) > 0);
-    // The last acknowledgement of TIME_WAIT, where no exit is found for it.
-    let expected = |(reason, count): &(&str, u64)| *reason == "marked_without_exit" && *count <= 2;
-    assert!(
-        topology.drops().iter().all(expected),
-        "{:?}",
-        topology.drops()
-    );
+    let info = sent.info.unwrap();
+    assert_eq!(info.overhead as usize, exit.overhead(), "{info:?}");
+    assert_eq!(info.mtu as usize, 1500 - exit.overhead(), "{info:?}");
+    assert_eq!((info.dropped, topology.drops()), (0, vec![]), "{info:?}");
     println!(
-        "{:.0} Mbit/s, {} retransmits",
+        "{test}: {:.0} Mbit/s, {} retransmits",
         sent.rate() / 1e6,
         sent.retransmits
     );
+    (audit, topology)
 }

@@ -1,13 +1,15 @@
 //! Datagrams through exits, and the super-packets of `UDP_SEGMENT`.
 
 use crate::{Test, require::Need};
+use dynencap_abi::{Config, Reason};
 use dynencap_e2e::{
-    Exit, Segment, Topology,
+    Audit, Exit, Segment, Setup, Topology, amount,
+    audit::Plain,
     job::{
         datagram::{self, Addressing, Datagrams, Delivered},
         server::DATAGRAMS,
     },
-    topology::{SERVER4, gateway, server, server4},
+    topology::{SERVER4, gateway, rules, server, server4},
 };
 use std::net::SocketAddr;
 
@@ -54,30 +56,41 @@ fn one_by_one(test: &str, server: SocketAddr, addressing: Addressing) {
 }
 
 fn segmented(test: &str, server: SocketAddr, exit: Exit) {
+    delivered(&format!("segments-{test}"), super_packets(server, exit));
+}
+
+/// Calls with 20 datagrams each, of the largest size.
+pub(crate) fn super_packets(server: SocketAddr, exit: Exit) -> Datagrams {
     // With the inner headers a datagram fills the MTU to the last byte.
     let headers = if server.is_ipv6() { 48 } else { 28 };
     let size = (1500 - exit.overhead() - headers) as u16;
-    delivered(
-        &format!("segments-{test}"),
-        Datagrams {
-            server,
-            exit: Some(exit),
-            sends: 200,
-            size,
-            segments: 20,
-            addressing: Addressing::Connected,
-        },
-    );
+    Datagrams {
+        server,
+        exit: Some(exit),
+        sends: amount(200) as u32,
+        size,
+        segments: 20,
+        addressing: Addressing::Connected,
+    }
 }
 
 fn delivered(test: &str, order: Datagrams) {
+    let setup = Setup::default();
+    let (audit, topology) = through(&format!("datagram-{test}"), order, &setup);
+    assert_eq!(topology.count(Reason::Segmenting), 0, "{audit}");
+}
+
+/// Datagrams with this setup of the client; fails unless all arrive, and as they should.
+pub(crate) fn through(test: &str, order: Datagrams, setup: &Setup) -> (Audit, Topology) {
     let gateway = order.exit.as_ref().unwrap().gateway;
-    let mut topology = Topology::new();
-    if order.segments > 1 {
+    let mut topology = Topology::with(setup);
+    if order.segments > 1 && setup.flags & Config::SEGMENT_FIRST == 0 {
         topology.offload_checksums();
     }
     topology.serve();
-    let capture = topology.audit(&format!("datagram-{test}"));
+    let mut rules = rules(Plain::Leak);
+    rules.flags = setup.flags;
+    let capture = topology.audit_by(test, rules);
     let delivered: Delivered = topology.run(datagram::NAME, order);
     let (audit, _) = capture.finish();
     assert_eq!(delivered.sent, delivered.received, "{audit}");
@@ -88,4 +101,5 @@ fn delivered(test: &str, order: Datagrams) {
     );
     assert_eq!(audit.through(gateway), audit.tunnelled(), "{audit}");
     assert_eq!(topology.drops(), []);
+    (audit, topology)
 }

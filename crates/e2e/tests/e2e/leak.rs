@@ -20,7 +20,6 @@ use std::{
     time::Duration,
 };
 
-/// What holds with every object.
 pub(crate) const TESTS: &[Test] = &[
     ("leak::a_reset_by_linger_leaves_encapsulated", &[], || {
         let (audit, _) = ended("abort", SERVER.into(), Ending::Abort);
@@ -47,10 +46,6 @@ pub(crate) const TESTS: &[Test] = &[
         let first = audit.history.first().unwrap();
         assert_eq!(first.segment, Segment::Syn);
     }),
-];
-
-/// What needs the exits of closing connections and of listeners.
-pub(crate) const GOALS: &[Test] = &[
     (
         "leak::a_close_with_unread_data_resets_encapsulated",
         &[],

@@ -1,7 +1,7 @@
 //! Real sockets and real programs through the real kernel, as nobody in a cgroup, judged by a
 //! capture of all that left the client. Needs root; without it every test is reported as
-//! ignored, with the reason. With `kernel` in `DYNENCAP_REQUIRE` that is a failure, and with
-//! `programs` the lack of a program is.
+//! ignored, with the reason. With `kernel` in `DYNENCAP_REQUIRE` that is a failure, with
+//! `programs` the lack of a program is, and with `devices` the lack of a kernel module.
 //!
 //! With `DYNENCAP_E2E_HOLD` nothing is tested: the topology stands until standard input ends,
 //! for whoever wants to look into it by hand.
@@ -22,11 +22,15 @@ mod device;
 mod leak;
 mod many;
 mod option;
+mod path;
 mod plant;
+mod policy;
 mod program;
 mod require;
+mod segment;
 mod switch;
 mod table;
+mod twin;
 
 use dynencap_e2e::{Topology, agent, job};
 use libtest_mimic::{Arguments, Completion, Trial};
@@ -61,13 +65,12 @@ fn main() -> ExitCode {
         leak::TESTS,
         program::TESTS,
         switch::TESTS,
+        path::TESTS,
+        policy::TESTS,
+        segment::TESTS,
+        twin::TESTS,
     ];
-    let mut tests = tests.concat();
-    // Written for programs that are still to come; they join the others with them.
-    if std::env::var_os("DYNENCAP_E2E_GOALS").is_some() {
-        tests.extend([bulk::GOALS, leak::GOALS].concat());
-    }
-    let trials = tests.into_iter().map(|(name, needs, run)| {
+    let trials = tests.concat().into_iter().map(|(name, needs, run)| {
         Trial::ignorable_test(name, move || match require::missing(needs) {
             Some(missing) if require::is_required(&missing) => {
                 Err(format!("may not be skipped: {}", missing.reason).into())

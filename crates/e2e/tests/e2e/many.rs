@@ -2,7 +2,7 @@
 
 use crate::Test;
 use dynencap_e2e::{
-    Exit, Segment, Topology,
+    Exit, Segment, Topology, amount,
     job::{
         bulk::{self, Bulk, Sent},
         server::SINK,
@@ -38,7 +38,7 @@ fn many() {
             } else {
                 server(SINK)
             };
-            let mut bulk = Bulk::new(to, 200_000, Some(exit(number)));
+            let mut bulk = Bulk::new(to, amount(200_000), Some(exit(number)));
             bulk.seed = number.into();
             bulk
         })
