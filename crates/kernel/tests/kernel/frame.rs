@@ -115,7 +115,7 @@ fn pseudo_header(source: &[u8], destination: &[u8], protocol: u8, length: usize)
 }
 
 /// The Internet checksum's sum (RFC 1071) over parts of which all but the last are even.
-fn sum(parts: &[&[u8]]) -> u16 {
+pub(crate) fn sum(parts: &[&[u8]]) -> u16 {
     let mut sum = 0_u32;
     for pair in parts.concat().chunks(2) {
         sum += u32::from(pair[0]) << 8 | u32::from(pair.get(1).copied().unwrap_or(0));

@@ -16,6 +16,7 @@ mod egress;
 mod frame;
 mod ingress;
 mod option;
+mod outer4;
 mod policy;
 mod require;
 mod segment;
