@@ -7,6 +7,7 @@ pub mod passive;
 pub mod probe;
 pub mod request;
 pub mod server;
+pub mod switching;
 
 use crate::agent::Job;
 
@@ -21,4 +22,6 @@ pub const ALL: &[Job] = &[
     (request::NAME, request::run),
     (passive::LISTEN, passive::listen),
     (passive::FETCH, passive::fetch),
+    (switching::NAME, switching::run),
+    (switching::WRITE, switching::run_write),
 ];
