@@ -30,6 +30,11 @@ pub enum DeviceProgram {
 }
 
 impl DeviceProgram {
+    /// Its name in the object.
+    pub(crate) fn name(self) -> &'static str {
+        self.hook().0
+    }
+
     /// Name, hook, and place in the order of programs where that goes by priority.
     fn hook(self) -> (&'static str, TcAttachType, u16) {
         match self {

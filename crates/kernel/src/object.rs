@@ -1,7 +1,7 @@
 //! The BPF object in the kernel: loaded, verified, configured. Attaching it is [`crate::attach`]'s
 //! business, what its programs do is theirs; names and layouts come from `dynencap_abi`.
 
-use crate::Error;
+use crate::{DeviceProgram, Error};
 use aya::{
     Ebpf, EbpfError, EbpfLoader, VerifierLogLevel,
     maps::{Array, HashMap, MapData, MapError, PerCpuArray},
@@ -18,6 +18,17 @@ pub struct Loaded {
 impl Loaded {
     /// Creates the maps and has every program verified.
     pub fn load(object: &[u8]) -> Result<Self, Error> {
+        let programs = [
+            DeviceProgram::Egress,
+            DeviceProgram::Segmented,
+            DeviceProgram::Ingress,
+            DeviceProgram::LabDeliver,
+        ];
+        Self::load_with(object, &programs)
+    }
+
+    /// The same with the control path and these device programs alone: each takes its time.
+    pub fn load_with(object: &[u8], programs: &[DeviceProgram]) -> Result<Self, Error> {
         let mut loaded = Self::open(object)?;
         let ebpf = &mut loaded.ebpf;
         for name in [object::SET_OPTION, object::GET_OPTION] {
@@ -28,13 +39,8 @@ impl Loaded {
         result.map_err(|error| refused(object::SOCKET_CREATE, error))?;
         let result = track(ebpf)?.load();
         result.map_err(|error| refused(object::TRACK, error))?;
-        for name in [
-            object::EGRESS,
-            object::SEGMENTED,
-            object::INGRESS,
-            object::LAB_DELIVER,
-        ] {
-            verify(ebpf, name)?;
+        for program in programs {
+            verify(ebpf, program.name())?;
         }
         Ok(loaded)
     }

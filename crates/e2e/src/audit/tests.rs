@@ -1,11 +1,12 @@
 //! The auditor goes red for each fault that it is there to find.
 
-use super::{Audit, Plain, Rules, Segment};
+use super::{Audit, Plain, Rules, Segment, packet::Ip};
 use crate::{
     capture::Observer,
     exit::Shape,
     reference::{Reference, config},
 };
+use dynencap_abi::Config;
 use std::net::{IpAddr, Ipv6Addr};
 
 const CLIENT: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xc, 0, 0, 0, 0, 0, 1);
@@ -100,4 +101,43 @@ fn every_flipped_bit_of_the_outer_headers_is_seen() {
             assert!(audit.faults() > 0, "bit {bit} of {shape}");
         }
     }
+}
+
+#[test]
+fn outer_udp_checksums_are_summed_in_full() {
+    let config = Config {
+        flags: Config::UDP_CHECKSUM,
+        ..config(CLIENT, 1500)
+    };
+    // The model's checksum follows from the inner one, which has to be right.
+    let mut inner = segment(0x18, 101);
+    let sum = !sum(&[&inner[8..40], &[0, 6, 0, 121], &inner[40..]].concat());
+    inner[56..58].copy_from_slice(&sum.to_be_bytes());
+    let mut reference = Reference::new(config);
+    let made = reference.encapsulated(GATEWAY.into(), &Shape::udp(8), 0x86dd, &inner);
+    let packet = made.unwrap().to_vec();
+    let is_valid = |packet: &[u8]| {
+        let ip = Ip::parse(0x86dd, packet).unwrap();
+        ip.udp_checksum_is_valid()
+    };
+    assert!(is_valid(&packet));
+    for at in [46, 60, packet.len() - 1] {
+        let mut wrong = packet.clone();
+        wrong[at] ^= 1;
+        assert!(!is_valid(&wrong), "{at}");
+    }
+    let mut none = packet;
+    none[46..48].fill(0);
+    assert!(!is_valid(&none));
+}
+
+fn sum(bytes: &[u8]) -> u16 {
+    let mut sum: u32 = bytes
+        .chunks(2)
+        .map(|pair| u32::from(pair[0]) << 8 | u32::from(pair.get(1).copied().unwrap_or(0)))
+        .sum();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    sum as u16
 }

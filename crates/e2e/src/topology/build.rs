@@ -98,7 +98,6 @@ fn end(device: &str, address: &str, address4: &str, default: Option<&str>) -> St
             "-6 route add default via {via}\nroute add default via {via4}\n"
         );
     }
-    // `ip -batch` takes the family from the command line alone.
     batch
 }
 
@@ -150,15 +149,18 @@ fn path(namespace: &Namespace) -> String {
     path
 }
 
-/// Runs commands of `ip` in a namespace; those that start with `-6` by themselves.
+/// Runs commands of `ip` in a namespace, in their order: `ip -batch` takes the family from the
+/// command line alone, so those that start with `-6` go by themselves.
 pub fn ip(namespace: &Namespace, commands: &str) {
-    let (six, four): (Vec<&str>, Vec<&str>) = commands
-        .lines()
-        .partition(|command| command.starts_with("-6 "));
-    batch(namespace, &[], &four);
-    let six: Vec<&str> = six.iter().map(|command| &command[3..]).collect();
-    if !six.is_empty() {
-        batch(namespace, &["-6"], &six);
+    let commands: Vec<&str> = commands.lines().collect();
+    let is_six = |command: &str| command.starts_with("-6 ");
+    for group in commands.chunk_by(|one, other| is_six(one) == is_six(other)) {
+        if is_six(group[0]) {
+            let six: Vec<&str> = group.iter().map(|command| &command[3..]).collect();
+            batch(namespace, &["-6"], &six);
+        } else {
+            batch(namespace, &[], group);
+        }
     }
 }
 

@@ -102,8 +102,11 @@ impl Topology {
             flags: setup.flags,
             ..config(CLIENT, MTU)
         };
-        let mut client = Loaded::load(object()).expect("the object");
-        if setup.flags & (Config::SEGMENT_FIRST | Config::UDP_CHECKSUM) != 0 {
+        let segments = setup.flags & (Config::SEGMENT_FIRST | Config::UDP_CHECKSUM) != 0;
+        let mut programs = vec![DeviceProgram::Egress, DeviceProgram::Ingress];
+        programs.extend(segments.then_some(DeviceProgram::Segmented));
+        let mut client = Loaded::load_with(object(), &programs).expect("the object");
+        if segments {
             let [near, far] = SEGMENTER;
             let made = self
                 .client
