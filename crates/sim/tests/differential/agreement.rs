@@ -1,11 +1,13 @@
 //! The engines agree on everything: bytes, reasons, counters, errnos, values.
 
 use crate::host::host;
-use crate::run::{cases, describe, differences};
+use crate::run::{cases, describe, differences, outcomes, require};
 use crate::step::{batch, step};
+use dynencap_abi::Reason;
 use dynencap_sim::engine::{Attribution, EngineKind};
 use proptest::prelude::*;
-use proptest::test_runner::{TestCaseError, TestError};
+use proptest::strategy::ValueTree;
+use proptest::test_runner::{TestCaseError, TestError, TestRunner};
 use std::ops::Range;
 
 #[test]
@@ -37,4 +39,39 @@ fn agrees(kind: EngineKind, attribution: Attribution, len: Range<usize>, count: 
     if let Err(TestError::Fail(reason, _)) = result {
         panic!("{reason}");
     }
+}
+
+/// What the histories are worth: each reason that packet sockets can bring about.
+#[test]
+fn histories_reach_every_reason() {
+    let mut runner = TestRunner::deterministic();
+    let input = (host(), prop::collection::vec(step(), 20..60));
+    let mut reached = [0; Reason::COUNT];
+    for _ in 0..3000 {
+        let (host, steps) = input.new_tree(&mut runner).unwrap().current();
+        let attribution = Attribution::PerEvent;
+        let mut model = require(EngineKind::Model, &host, attribution).unwrap();
+        let came = outcomes(model.as_mut(), &batch(&host, &steps));
+        for (sum, count) in reached.iter_mut().zip(came.counters) {
+            *sum += count;
+        }
+    }
+    let unreachable = [
+        // A second CPU, a kernel without memory; a segmenter, which replay has none of.
+        Reason::ExitBusy,
+        Reason::NoRoom,
+        Reason::AlreadyEncapsulated,
+        Reason::Segmenting,
+        // A mark without a socket's storage.
+        Reason::NoSocket,
+        Reason::MarkedWithoutExit,
+        // Super-packets of odd shapes, which are `shape`'s, and of over 64 KB, which are captures'.
+        Reason::GsoShape,
+        Reason::TooLong,
+    ];
+    let missed: Vec<Reason> = Reason::ALL
+        .into_iter()
+        .filter(|reason| reached[*reason as usize] == 0 && !unreachable.contains(reason))
+        .collect();
+    assert_eq!(missed, []);
 }

@@ -318,11 +318,6 @@ impl Host {
                     skb.socket = Some(socket);
                     skb.mark |= machine.mark(socket);
                 }
-                // An object built before the segmenter's program came.
-                let program = match machine.programs().any(|name| name == *program) {
-                    true => program,
-                    false => object::EGRESS,
-                };
                 self.run(program, skb)?;
             }
         }
@@ -419,22 +414,6 @@ fn no_program_of_the_object_is_left_out() {
     assert_eq!(unknown, [""; 0]);
 }
 
-/// What the committed object does not count yet: docs/datapath.md §2 steps 5, 6, 12 and 13, §2.2
-/// and §8. It goes when they come.
-const AWAITED: [dynencap_abi::Reason; 8] = {
-    use dynencap_abi::Reason::*;
-    [
-        AlreadyEncapsulated,
-        Segmenting,
-        PolicyDenied,
-        TooBigTold,
-        PathTooSmall,
-        NoChecksum,
-        PathMtuLearned,
-        PathMtuRefused,
-    ]
-};
-
 /// The steps reach what they are for: each reason and each event that frames, options and orders
 /// alone bring about.
 #[test]
@@ -461,18 +440,22 @@ fn the_steps_reach_most_of_the_programs() {
             }
         }
     }
+    // What takes several steps in a row, or 64 KB: the simulator's histories get there.
+    let rare = [
+        Reason::TooLong,
+        Reason::PathTooSmall,
+        Reason::PathMtuLearned,
+    ];
     let missed: Vec<_> = Reason::ALL
         .into_iter()
-        .filter(|reason| reasons[*reason as usize] == 0)
+        .filter(|reason| reasons[*reason as usize] == 0 && !rare.contains(reason))
         // Torn exits need another CPU, refused headers a kernel without memory.
         .filter(|reason| !matches!(reason, Reason::ExitBusy | Reason::NoRoom))
-        .filter(|reason| !AWAITED.contains(reason))
         .collect();
-    assert_eq!(missed, []);
+    let reached = missed;
     let missed: Vec<_> = Event::ALL
         .into_iter()
-        .filter(|event| events[*event as usize] == 0)
-        .filter(|event| !matches!(event, Event::PathMtuLearned | Event::PathMtuRefused))
+        .filter(|event| events[*event as usize] == 0 && *event != Event::PathMtuLearned)
         .collect();
-    assert_eq!(missed, []);
+    assert_eq!((reached, missed), (vec![], vec![]));
 }
