@@ -243,7 +243,8 @@ fn iperf(topology: &Topology) {
     for to in [IpAddr::from(SERVER), SERVER4.into()] {
         for direction in [&[][..], &["-R"]] {
             let to = to.to_string();
-            let mut arguments = vec!["-c", &to, "-p", "5201", "-J", "-t", "2"];
+            // As much as the capture holds, however late it is looked at.
+            let mut arguments = vec!["-c", &to, "-p", "5201", "-J", "-t", "2", "-b", "500M"];
             arguments.extend(direction);
             let began = Instant::now();
             let mut client = topology
