@@ -125,6 +125,7 @@ fn programs(
         uplink_mtu,
         uplink.index(),
         pair.as_ref().map(SegmentPair::near),
+        host::offers_checksums(&up.uplink)?,
     );
     let spec = Spec {
         object: pins.object(),

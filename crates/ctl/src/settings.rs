@@ -149,16 +149,25 @@ impl Settings {
     }
 
     /// The programs' configuration, policy generation apart. `segmenter` and `uplink` are
-    /// interface indexes.
-    pub(crate) fn config(&self, uplink_mtu: u32, uplink: u32, segmenter: Option<u32>) -> Config {
+    /// interface indexes; `checksums`: whether the uplink offers them.
+    pub(crate) fn config(
+        &self,
+        uplink_mtu: u32,
+        uplink: u32,
+        segmenter: Option<u32>,
+        checksums: bool,
+    ) -> Config {
         let up = &self.up;
+        let first = match up.segmentation {
+            Segmentation::SegmentFirst => true,
+            // See `host::offers_checksums`.
+            Segmentation::Auto => !checksums,
+            Segmentation::GsoAware => false,
+        };
         let flags = [
             (up.default == Default_::Deny, Config::DENY_BY_DEFAULT),
             (up.udp_checksum, Config::UDP_CHECKSUM),
-            (
-                up.segmentation == Segmentation::SegmentFirst,
-                Config::SEGMENT_FIRST,
-            ),
+            (first, Config::SEGMENT_FIRST),
             (!up.lock_mtu, Config::TELL_TOO_BIG),
         ];
         Config {
@@ -211,7 +220,13 @@ mod tests {
     fn flags_become_configuration_and_plan() {
         let mut up = Up::bare("eth0".to_owned(), "/sys/fs/cgroup".into());
         let quiet = Settings { up: up.clone() };
-        assert_eq!(quiet.config(1500, 2, None).flags, Config::TELL_TOO_BIG);
+        let tell = Config::TELL_TOO_BIG;
+        assert_eq!(quiet.config(1500, 2, None, true).flags, tell);
+        let first = Config::SEGMENT_FIRST;
+        assert_eq!(quiet.config(1500, 2, Some(7), false).flags, tell | first);
+        up.segmentation = Segmentation::GsoAware;
+        let aware = Settings { up: up.clone() };
+        assert_eq!(aware.config(1500, 2, None, false).flags, tell);
         assert_eq!(quiet.plan().overheads, OVERHEADS.into());
         up.default = Default_::Deny;
         up.udp_checksum = true;
@@ -219,7 +234,7 @@ mod tests {
         up.segmentation = Segmentation::SegmentFirst;
         up.overheads = vec![56, 40];
         let settings = Settings { up };
-        let config = settings.config(9000, 2, Some(7));
+        let config = settings.config(9000, 2, Some(7), true);
         assert_eq!(
             config.flags,
             Config::DENY_BY_DEFAULT | Config::UDP_CHECKSUM | Config::SEGMENT_FIRST

@@ -9,7 +9,9 @@ use std::process::{Command, Stdio};
 /// Package and test target of each suite, in the order of running.
 const SUITES: &[(&str, &str)] = &[
     ("dynencap-kernel", "hygiene"),
+    ("dynencap-kernel", "host"),
     ("dynencap-kernel", "kernel"),
+    ("dynencap-e2e", "e2e"),
 ];
 
 /// A built test binary.
@@ -105,10 +107,11 @@ mod tests {
         assert!(found(Path::new("/r"), &messages.join("\n")).is_err());
         messages.push(artifact("kernel", "hygiene", "test"));
         messages.push(artifact("kernel", "host", "test"));
+        messages.push(artifact("e2e", "e2e", "test"));
         let suites = found(Path::new("/r"), &messages.join("\n")).unwrap();
         assert_eq!(suites.len(), SUITES.len());
         assert_eq!(
-            suites[1],
+            suites[2],
             Suite {
                 name: "kernel",
                 binary: "/t/kernel-kernel".into(),

@@ -49,6 +49,8 @@ fn sockets_keep_their_exits(flags: &[&str]) {
         "counted by old and new: {stats:#}"
     );
 
+    assert_eq!(application.told("info"), "2 0 None");
+
     // One that does not load changes nothing.
     let broken = folder.path().join("broken.bpf.o");
     fs::write(&broken, b"no object").unwrap();

@@ -20,7 +20,7 @@ mod watch;
 
 pub use error::Error;
 pub use plan::{Families, Family, Inner, Mss, OVERHEADS, Plan, Sources};
-pub use segment::{Ensured, SegmentPair};
+pub use segment::{Ensured, SegmentPair, offers_checksums};
 pub use watch::{Event, watch};
 
 use change::Undo;

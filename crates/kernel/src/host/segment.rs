@@ -143,6 +143,15 @@ async fn there(netlink: &Netlink, near: &str, far: &str) -> Result<bool, Error> 
     }
 }
 
+/// Whether a device of this namespace puts checksums into what it sends. Where it does not, the
+/// kernel's UDP super-packets have no partial checksum, and its GSO refuses them once their head
+/// has moved (`__udp_gso_segment`, which looks for `csum_start`): they have to be cut first.
+pub fn offers_checksums(device: &str) -> Result<bool, Error> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))
+        .map_err(crate::Error::syscall("socket(AF_INET)"))?;
+    Ok(sys::offers_checksums(socket.as_fd(), device).map_err(crate::Error::syscall("ethtool"))?)
+}
+
 /// Brings both ends to their settings and up; whether anything was changed.
 async fn set_up(netlink: &Netlink, near: &str, far: &str) -> Result<(SegmentPair, bool), Error> {
     // Any socket serves to reach a device of the namespace.

@@ -1,5 +1,6 @@
-//! The ethtool ioctl, for one purpose: a device that offers no segmentation and no checksum
-//! offload, so that the kernel does both in software before the frame leaves.
+//! The ethtool ioctl, for two purposes: a device that offers no segmentation and no checksum
+//! offload, so that the kernel does both in software before the frame leaves; and whether a device
+//! is such a one.
 
 use super::{check, zero};
 use std::{
@@ -7,6 +8,7 @@ use std::{
     os::fd::{AsRawFd, BorrowedFd},
 };
 
+const ETHTOOL_GTXCSUM: u32 = 0x16;
 const ETHTOOL_GSSET_INFO: u32 = 0x37;
 const ETHTOOL_GSTRINGS: u32 = 0x1b;
 const ETHTOOL_SFEATURES: u32 = 0x3b;
@@ -29,6 +31,15 @@ fn ethtool(socket: BorrowedFd<'_>, device: &str, command: &mut [u32]) -> io::Res
     // buffer, which each caller below has sized for what its command makes the kernel write.
     check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL as _, &raw mut request) })
         .map(drop)
+}
+
+/// Whether `device` puts checksums into what it sends. `socket`: any socket in the device's
+/// namespace.
+pub fn offers_checksums(socket: BorrowedFd<'_>, device: &str) -> io::Result<bool> {
+    // struct ethtool_value { u32 cmd, data; }
+    let mut value = [ETHTOOL_GTXCSUM, 0];
+    ethtool(socket, device, &mut value)?;
+    Ok(value[1] != 0)
 }
 
 /// Switches off what lets a frame leave `device` unsegmented or without its checksum.

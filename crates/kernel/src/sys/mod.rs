@@ -12,7 +12,7 @@ mod packet;
 mod receive;
 
 pub use bpf::{BpfLink, link_cgroup, link_info, open_pinned, pin, update_link};
-pub use ethtool::switch_off_offloads;
+pub use ethtool::{offers_checksums, switch_off_offloads};
 pub use packet::{Link, bind_packet, packet_socket, send_frame};
 pub use receive::{Received, Receiver, SLOT, Vlan};
 

@@ -115,6 +115,22 @@ fn a_pair_that_is_there_is_kept_and_mended() {
 }
 
 #[test]
+fn a_device_without_checksum_offload_is_known() {
+    if !require(&[]) {
+        return;
+    }
+    let stage = Stage::new();
+    inside(&stage.host, || {
+        SegmentPair::ensure("seg0", "seg1").unwrap();
+        // The pair's near end has lost its offloads, the far end has not.
+        assert!(!host::offers_checksums("seg0").unwrap());
+        assert!(host::offers_checksums("seg1").unwrap());
+        assert!(host::offers_checksums("nowhere").is_err());
+        SegmentPair::remove("seg0", "seg1").unwrap();
+    });
+}
+
+#[test]
 fn devices_of_others_are_left_alone() {
     if !require(&[]) {
         return;
