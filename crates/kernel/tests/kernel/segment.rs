@@ -155,7 +155,7 @@ fn a_super_packet_of_more_segments_than_the_kernel_queues_is_refused() {
 
 #[test]
 fn a_super_packet_longer_than_its_length_field_is_segmented_all_the_same() {
-    if !require(&[]) {
+    if !require(&[Feature::BigTcp]) {
         return;
     }
     // As captures with BIG TCP show it: 80 KB, IPv6 payload length 0.
