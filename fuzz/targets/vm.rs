@@ -177,8 +177,10 @@ impl Both {
         }
         let mut theirs = Vec::new();
         if action != TC_ACT_SHOT {
-            vm::gso::segment(&skb, &mut |frame: &[u8]| theirs.push(parsed(Port::Wire, frame)))
-                .unwrap_or_else(|error| panic!("{error}"));
+            vm::gso::segment(&skb, &mut |frame: &[u8]| {
+                theirs.push(parsed(Port::Wire, frame))
+            })
+            .unwrap_or_else(|error| panic!("{error}"));
         }
         assert_eq!(ours, theirs, "egress ({:?}): model, vm", egress.reason);
         ours
