@@ -6,8 +6,9 @@
 use arbitrary::Arbitrary;
 use dynencap_fuzz::{Hosting, Kind, Shape, frame, plant, split};
 use dynencap_model::abi::{Exit, MAX_HEADER_LEN, Reason, Verdict};
-use dynencap_model::{Frame, Host, reflection};
+use dynencap_model::{Frame, Host, Port, reflection};
 use libfuzzer_sys::fuzz_target;
+use std::net::Ipv6Addr;
 
 /// A head of zeros: tunnels of which the seeds' frames come out.
 #[derive(Arbitrary, Debug)]
@@ -36,7 +37,13 @@ fuzz_target!(
         assert_eq!(host.counters()[reason as usize], 1);
         match reason.verdict() {
             Verdict::Dropped => assert!(frames.is_empty()),
-            Verdict::Passed => assert_eq!(frames, std::slice::from_ref(&frame)),
+            Verdict::Passed => {
+                let delivered = Frame {
+                    port: Port::Delivered,
+                    ..frame.clone()
+                };
+                assert_eq!(frames, [delivered]);
+            }
             Verdict::Decapsulated => assert!(frames.len() == 1 && frames[0] != frame),
             Verdict::Encapsulated => panic!("at ingress"),
         }
@@ -48,20 +55,42 @@ fuzz_target!(
                     "reflected, and {reason:?} at ingress"
                 );
                 assert_ne!(exit.flags & Exit::GATEWAY, 0);
-                assert_eq!(exit.gateway[..], frame.bytes[8..24]);
-                assert_eq!(exit.source[..], frame.bytes[24..40]);
+                let [source, destination] = addresses(&frame);
+                assert_eq!([exit.gateway, exit.source], [source, destination]);
+                assert_eq!(exit.flags & Exit::IPV4 != 0, frame.ethertype == 0x0800);
                 let len = usize::from(exit.header_len);
                 assert!(len <= MAX_HEADER_LEN);
                 assert!(exit.header[len..].iter().all(|byte| *byte == 0));
             }
             Err(Reason::BadOuter) if reason != Reason::BadOuter => {
-                let source = &frame.bytes[8..24];
-                assert!(
-                    source == [0; 16] || source[0] == 0xff,
-                    "BadOuter, and {reason:?} at ingress"
-                );
+                let source = Ipv6Addr::from(addresses(&frame)[0]);
+                let nobody = match source.to_ipv4_mapped().filter(|_| frame.ethertype == 0x0800) {
+                    Some(ip) => ip.is_unspecified() || ip.is_multicast() || ip.is_broadcast(),
+                    None => source.is_unspecified() || source.is_multicast(),
+                };
+                assert!(nobody, "BadOuter, and {reason:?} at ingress");
+            }
+            // An ICMP error is ingress's affair, and no tunnel's.
+            Err(refused) if reason == Reason::PathMtuRefused => {
+                assert!(matches!(refused, Reason::NotTunnel | Reason::BadOuter | Reason::BadInner));
             }
             Err(refused) => assert_eq!(refused, reason),
         }
     }
 );
+
+/// Source and destination of the outer header, IPv4 as IPv4-mapped.
+fn addresses(frame: &Frame) -> [[u8; 16]; 2] {
+    let field = |at: usize, len: usize| {
+        let mut address = [0; 16];
+        if len == 4 {
+            address[10..12].fill(0xff);
+        }
+        address[16 - len..].copy_from_slice(&frame.bytes[at..at + len]);
+        address
+    };
+    match frame.ethertype {
+        0x0800 => [field(12, 4), field(16, 4)],
+        _ => [field(8, 16), field(24, 16)],
+    }
+}

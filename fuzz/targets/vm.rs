@@ -15,6 +15,7 @@ use std::sync::LazyLock;
 const ETHERNET_ADDRESSES: [u8; 12] = [2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1];
 const ETHERNET_LEN: usize = 14;
 const TC_ACT_SHOT: i32 = 2;
+const TC_ACT_REDIRECT: i32 = 7;
 
 /// A head of zeros: a socket of family 10, type 1, protocol 6, with a gateway and UDP, all of
 /// the frame linear.
@@ -176,7 +177,14 @@ impl Both {
             return Vec::new();
         }
         let mut theirs = Vec::new();
-        if action != TC_ACT_SHOT {
+        // Sent to the segmenter, which is no affair of this program any more.
+        if egress.reason == Reason::Segmenting {
+            assert_eq!(action, TC_ACT_REDIRECT);
+            return Vec::new();
+        }
+        if action == TC_ACT_REDIRECT {
+            theirs.push(parsed(Port::Delivered, skb.data()));
+        } else if action != TC_ACT_SHOT {
             vm::gso::segment(&skb, &mut |frame: &[u8]| {
                 theirs.push(parsed(Port::Wire, frame))
             })

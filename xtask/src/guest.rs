@@ -20,11 +20,27 @@ mod machine;
 mod report;
 
 /// What is tested when nothing else is asked for: Debian's long-lived kernels and its newest.
-const KERNELS: &[&str] = &["6.1", "6.12", "6.18"];
+pub(crate) const KERNELS: &[&str] = &["6.1", "6.12", "6.18"];
 
 /// What the tests are told where the environment says nothing else: no skip of what a kernel
 /// of this release should have, and ten times the patience: the machine is emulated.
 const DEFAULTS: &[(&str, &str)] = &[("DYNENCAP_REQUIRE", "kernel"), ("DYNENCAP_SLOW", "10")];
+/// Names the end-to-end tests that run.
+const E2E_ONLY: &str = "DYNENCAP_E2E_ONLY";
+/// Those of the short form: one of each kind, and what only guests have the devices for.
+const SHORT_E2E: &[&str] = &[
+    "plant::a_socket",
+    "option::",
+    "bulk::ipv6_in_udp_and",
+    "bulk::ipv4_in_ipv4",
+    "leak::time_wait",
+    "path::shrinks_in_udp",
+    "policy::only",
+    "segment::behind_a_bond",
+    "device::ip6tnl",
+    "device::gue_over_ipv6",
+    "twin::ip6tnl",
+];
 /// Our variables are passed on to the guests, and these.
 const OURS: &str = "DYNENCAP_";
 const PASSED_ON: &[&str] = &["RUST_BACKTRACE", "RUST_TEST_THREADS"];
@@ -43,6 +59,9 @@ pub(crate) struct Args {
     /// Show what the kernels offer, and test nothing
     #[arg(long, conflicts_with = "list")]
     features: bool,
+    /// What ci runs: the kernel's suite, and of the end-to-end tests one of each kind
+    #[arg(long)]
+    short: bool,
     /// Minutes that one kernel may take
     #[arg(long, value_name = "MINUTES", default_value_t = 20)]
     timeout: u64,
@@ -76,7 +95,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
         .context("xtask lies in the workspace")?;
-    let suites = build::suites(root, &limits)?;
+    let suites = build::suites(root, args.short, &limits)?;
     let mut runs = Vec::new();
     for series in kernels {
         println!("== kernel {series}");
@@ -133,7 +152,7 @@ fn test(
         // Downloads are no part of a kernel's time.
         since = Instant::now();
         let limits = limits.within(Duration::from_secs(args.timeout * 60));
-        let script = script(suites, &args.test)?;
+        let script = script(suites, args)?;
         machine::run(&kernel, &script, &limits, |line| {
             if follower.line(line) {
                 println!("{}", report::shortened(line));
@@ -179,9 +198,13 @@ fn test(
 }
 
 /// What the guest does: the environment, then each suite.
-fn script(suites: &[Suite], test: &[String]) -> anyhow::Result<String> {
+fn script(suites: &[Suite], args: &Args) -> anyhow::Result<String> {
     let mut lines = Vec::new();
-    for (name, value) in environment()? {
+    let mut environment = environment()?;
+    if args.short && !environment.iter().any(|(name, _)| name == E2E_ONLY) {
+        environment.push((E2E_ONLY.to_owned(), SHORT_E2E.join(",")));
+    }
+    for (name, value) in environment {
         lines.push(format!("export {name}={}", machine::quoted(&value)));
     }
     for (index, suite) in suites.iter().enumerate() {
@@ -192,7 +215,7 @@ fn script(suites: &[Suite], test: &[String]) -> anyhow::Result<String> {
         ];
         let words: Vec<String> = words
             .iter()
-            .chain(test)
+            .chain(&args.test)
             .map(|word| machine::quoted(word))
             .collect();
         lines.push(format!("suite {index} {}", words.join(" ")));
@@ -237,7 +260,15 @@ mod tests {
             binary: "/t/kernel".into(),
             folder: "/r/it's".into(),
         };
-        let script = script(&[suite], &["egress::".to_owned()]).unwrap();
+        let args = Args {
+            kernels: Vec::new(),
+            list: false,
+            features: false,
+            short: false,
+            timeout: 20,
+            test: vec!["egress::".to_owned()],
+        };
+        let script = script(&[suite], &args).unwrap();
         let last = script.lines().last().unwrap();
         assert_eq!(
             last,

@@ -7,9 +7,9 @@ use dynencap_abi::{MARK_DONE, MARK_MASK, MARK_OVERHEAD_MASK, MARK_OVERHEAD_SHIFT
 /// of this and what was planned before stays, so that a connection keeps its route.
 #[inline(always)]
 fn with_overhead(mark: u32, overhead: Option<u32>) -> u32 {
-    let planned = match mark & MARK_MASK {
+    let planned = match mark & MARK_OVERHEAD_MASK {
         MARK_DONE => 0,
-        ours => ours & MARK_OVERHEAD_MASK,
+        planned => planned,
     };
     let ours = match overhead {
         Some(bytes) => MARK_SENTINEL | planned.max(bytes << MARK_OVERHEAD_SHIFT),
@@ -38,6 +38,9 @@ mod tests {
     fn the_larger_overhead_stays_and_the_applications_bits_survive() {
         let first = with_overhead(0x1200_0034, Some(48));
         assert_eq!(first, 0x12b0_0034);
+        // What no exit has was not planned, with the sentinel or without.
+        assert_eq!(with_overhead(u32::MAX, Some(40)), 0xffa8_ffff);
+        assert_eq!(with_overhead(MARK_DONE, Some(40)), 0x00a8_0000);
         assert_eq!(with_overhead(first, Some(20)), first);
         assert_eq!(with_overhead(first, Some(80)), 0x12d0_0034);
         assert_eq!(with_overhead(first, None), 0x1230_0034);

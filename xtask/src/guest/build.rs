@@ -6,12 +6,13 @@ use serde::Deserialize;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Package and test target of each suite, in the order of running.
-const SUITES: &[(&str, &str)] = &[
-    ("dynencap-kernel", "hygiene"),
-    ("dynencap-kernel", "host"),
-    ("dynencap-kernel", "kernel"),
-    ("dynencap-e2e", "e2e"),
+/// Package and test target of each suite, in the order of running, and whether it belongs to the
+/// short form.
+const SUITES: &[(&str, &str, bool)] = &[
+    ("dynencap-kernel", "hygiene", false),
+    ("dynencap-kernel", "host", false),
+    ("dynencap-kernel", "kernel", true),
+    ("dynencap-e2e", "e2e", true),
 ];
 
 /// A built test binary.
@@ -39,7 +40,7 @@ struct Target {
 }
 
 /// Builds all suites. As `cargo test --workspace` does, so that nothing is built twice.
-pub(super) fn suites(root: &Path, limits: &Limits) -> anyhow::Result<Vec<Suite>> {
+pub(super) fn suites(root: &Path, short: bool, limits: &Limits) -> anyhow::Result<Vec<Suite>> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = Command::new(cargo);
     build
@@ -48,7 +49,7 @@ pub(super) fn suites(root: &Path, limits: &Limits) -> anyhow::Result<Vec<Suite>>
         .arg("--message-format=json-render-diagnostics")
         .stdin(Stdio::null())
         .stderr(Stdio::inherit());
-    for (_, test) in SUITES {
+    for (_, test, _) in SUITES {
         build.args(["--test", test]);
     }
     let output = build.output().context("cargo test --no-run")?;
@@ -58,7 +59,12 @@ pub(super) fn suites(root: &Path, limits: &Limits) -> anyhow::Result<Vec<Suite>>
         "the tests cannot be built: {}",
         output.status
     );
-    found(root, &String::from_utf8_lossy(&output.stdout))
+    let mut suites = found(root, &String::from_utf8_lossy(&output.stdout))?;
+    suites.retain(|suite| {
+        let is_it = |(_, name, in_short): &&(_, &str, bool)| *name == suite.name && *in_short;
+        !short || SUITES.iter().any(|entry| is_it(&entry))
+    });
+    Ok(suites)
 }
 
 /// Finds each suite in cargo's messages.
@@ -69,7 +75,7 @@ fn found(root: &Path, messages: &str) -> anyhow::Result<Vec<Suite>> {
         .collect();
     SUITES
         .iter()
-        .map(|&(package, name)| {
+        .map(|&(package, name, _)| {
             let member = package.strip_prefix("dynencap-").unwrap_or(package);
             let folder = root.join("crates").join(member);
             let artifact = artifacts.iter().find(|artifact| {

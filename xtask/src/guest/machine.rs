@@ -10,7 +10,7 @@ use std::process::Command;
 
 const QEMU: &str = "qemu-system-x86_64";
 const CPUS: &str = "2";
-const MEMORY: &str = "2G";
+const MEMORY: &str = "3G";
 /// Warnings and worse go to the kernel's console, which nobody sees unless it matters.
 const CONSOLE: &str = "console=ttyS0 loglevel=5 panic=-1";
 const STAGE: &str = include_str!("stage.sh");

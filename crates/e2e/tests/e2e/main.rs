@@ -7,7 +7,8 @@
 //! for whoever wants to look into it by hand.
 //!
 //! One binary, which the guests run as well: `DYNENCAP_SLOW` stretches every time limit,
-//! `DYNENCAP_EVIDENCE` says where captures are kept.
+//! `DYNENCAP_EVIDENCE` says where captures are kept, `DYNENCAP_E2E_ONLY` names tests by how
+//! their names begin, separated by commas.
 
 #![allow(
     clippy::unwrap_used,
@@ -70,7 +71,10 @@ fn main() -> ExitCode {
         segment::TESTS,
         twin::TESTS,
     ];
-    let trials = tests.concat().into_iter().map(|(name, needs, run)| {
+    let only = std::env::var("DYNENCAP_E2E_ONLY").unwrap_or_default();
+    let wanted = |name: &str| only.split(',').any(|start| name.starts_with(start));
+    let tests = tests.concat().into_iter().filter(|(name, ..)| wanted(name));
+    let trials = tests.map(|(name, needs, run)| {
         Trial::ignorable_test(name, move || match require::missing(needs) {
             Some(missing) if require::is_required(&missing) => {
                 Err(format!("may not be skipped: {}", missing.reason).into())
