@@ -17,7 +17,8 @@ pub enum Feature {
     Tcx,
     /// UDP super-packets through a packet socket (`VIRTIO_NET_HDR_GSO_UDP_L4`).
     UdpSegmentation,
-    /// Decapsulating IPv4 from IPv6 (`BPF_F_ADJ_ROOM_DECAP_L3_IPV4`).
+    /// Decapsulating a packet of the other IP version: IPv4 from IPv6, IPv6 from IPv4
+    /// (`BPF_F_ADJ_ROOM_DECAP_L3_IPV4`, `…_IPV6`).
     DecapsulateIpv4,
     /// TCP super-packets of more than 65,535 bytes through a packet socket.
     BigTcp,

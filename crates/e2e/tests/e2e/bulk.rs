@@ -1,7 +1,7 @@
 //! Bulk transfers: what arrives is what was sent, nothing outside of the tunnel, nothing over
 //! the MTU.
 
-use crate::Test;
+use crate::{Test, require::ACROSS};
 use dynencap_abi::Reason;
 use dynencap_e2e::{
     Audit, Exit, Segment, Setup, Topology, amount,
@@ -25,23 +25,23 @@ pub(crate) const TESTS: &[Test] = &[
             Exit::udp(gateway(1), 8),
         );
     }),
-    ("bulk::ipv4_in_ipv6", &[], || {
+    ("bulk::ipv4_in_ipv6", &[ACROSS], || {
         through("ipv4_in_ipv6", server4(SINK), Exit::ip(gateway(2)))
     }),
-    ("bulk::ipv4_in_udp_and_8_bytes", &[], || {
+    ("bulk::ipv4_in_udp_and_8_bytes", &[ACROSS], || {
         through(
             "ipv4_in_udp_and_8_bytes",
             server4(SINK),
             Exit::udp(gateway(3), 8),
         );
     }),
-    ("bulk::ipv6_in_ipv4", &[], || {
+    ("bulk::ipv6_in_ipv4", &[ACROSS], || {
         through("ipv6_in_ipv4", server(SINK), Exit::ip(gateway4(4)))
     }),
     ("bulk::ipv4_in_ipv4", &[], || {
         through("ipv4_in_ipv4", server4(SINK), Exit::ip(gateway4(5)))
     }),
-    ("bulk::ipv6_in_udp_over_ipv4", &[], || {
+    ("bulk::ipv6_in_udp_over_ipv4", &[ACROSS], || {
         through(
             "ipv6_in_udp_over_ipv4",
             server(SINK),

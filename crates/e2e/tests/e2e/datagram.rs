@@ -1,6 +1,9 @@
 //! Datagrams through exits, and the super-packets of `UDP_SEGMENT`.
 
-use crate::{Test, require::Need};
+use crate::{
+    Test,
+    require::{ACROSS, Need},
+};
 use dynencap_abi::{Config, Reason};
 use dynencap_e2e::{
     Audit, Exit, Segment, Setup, Topology, amount,
@@ -14,15 +17,16 @@ use dynencap_e2e::{
 use std::net::SocketAddr;
 
 const ETHTOOL: &[Need] = &[Need::Program("ethtool")];
+const ETHTOOL_ACROSS: &[Need] = &[ACROSS, Need::Program("ethtool")];
 
 pub(crate) const TESTS: &[Test] = &[
     ("datagram::connected", &[], || {
         one_by_one("connected", server(DATAGRAMS), Addressing::Connected)
     }),
-    ("datagram::addressed_each_time", &[], || {
+    ("datagram::addressed_each_time", &[ACROSS], || {
         one_by_one("addressed", server4(DATAGRAMS), Addressing::EachTime);
     }),
-    ("datagram::dual_stack", &[], || {
+    ("datagram::dual_stack", &[ACROSS], || {
         let mapped = SERVER4.to_ipv6_mapped();
         one_by_one(
             "dual-stack",
@@ -36,7 +40,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("datagram::super_packets_in_udp", ETHTOOL, || {
         segmented("udp", server(DATAGRAMS), Exit::udp(gateway(5), 8));
     }),
-    ("datagram::super_packets_of_ipv4", ETHTOOL, || {
+    ("datagram::super_packets_of_ipv4", ETHTOOL_ACROSS, || {
         segmented("ipv4", server4(DATAGRAMS), Exit::udp(gateway(6), 32));
     }),
 ];

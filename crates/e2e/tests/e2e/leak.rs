@@ -1,6 +1,6 @@
 //! What the kernel says for a socket beside its application's data: each packet in the tunnel.
 
-use crate::Test;
+use crate::{Test, require::ACROSS};
 use dynencap_e2e::{
     Audit, Exit, Segment, Topology,
     audit::Seen,
@@ -57,20 +57,24 @@ pub(crate) const TESTS: &[Test] = &[
             }
         },
     ),
-    ("leak::time_wait_acknowledges_encapsulated", &[], || {
-        for (name, server) in [("first", SERVER.into()), ("first4", SERVER4.into())] {
-            let (audit, topology) = ended(name, server, Ending::First);
-            let last: Vec<&Seen> = audit
-                .history
-                .iter()
-                .skip_while(|seen| seen.segment != Segment::Fin)
-                .collect();
-            // The FIN once (not again and again for want of what comes after), then the ACK.
-            let kinds: Vec<Segment> = last.iter().map(|seen| seen.segment).collect();
-            assert_eq!(kinds, [Segment::Fin, Segment::Ack], "{audit}");
-            assert_eq!(topology.drops(), [], "{audit}");
-        }
-    }),
+    (
+        "leak::time_wait_acknowledges_encapsulated",
+        &[ACROSS],
+        || {
+            for (name, server) in [("first", SERVER.into()), ("first4", SERVER4.into())] {
+                let (audit, topology) = ended(name, server, Ending::First);
+                let last: Vec<&Seen> = audit
+                    .history
+                    .iter()
+                    .skip_while(|seen| seen.segment != Segment::Fin)
+                    .collect();
+                // The FIN once (not again and again for want of what comes after), then the ACK.
+                let kinds: Vec<Segment> = last.iter().map(|seen| seen.segment).collect();
+                assert_eq!(kinds, [Segment::Fin, Segment::Ack], "{audit}");
+                assert_eq!(topology.drops(), [], "{audit}");
+            }
+        },
+    ),
     (
         "leak::what_is_queued_at_close_leaves_encapsulated",
         &[],

@@ -1,6 +1,6 @@
 //! Many connections at once, each with an exit of its own.
 
-use crate::Test;
+use crate::{Test, require::ACROSS};
 use dynencap_e2e::{
     Exit, Segment, Topology, amount,
     job::{
@@ -13,7 +13,7 @@ use std::time::Duration;
 
 pub(crate) const TESTS: &[Test] = &[(
     "many::two_hundred_connections_through_eight_exits",
-    &[],
+    &[ACROSS],
     many,
 )];
 

@@ -1,7 +1,7 @@
 //! The way to an exit becomes narrower under a live transfer: a real router says so, the
 //! programs learn it, the kernel hears of it, and every byte arrives.
 
-use crate::Test;
+use crate::{Test, require::ACROSS};
 use dynencap_abi::{Config, Event, Reason};
 use dynencap_e2e::{
     Audit, Exit, Setup, Topology,
@@ -33,10 +33,10 @@ pub(crate) const TESTS: &[Test] = &[
     ("path::shrinks_in_udp", &[], || {
         shrinks("udp", server(SINK), Exit::udp(gateway(1), 8), 1400);
     }),
-    ("path::shrinks_with_ipv4_inside", &[], || {
+    ("path::shrinks_with_ipv4_inside", &[ACROSS], || {
         shrinks("ipv4", server4(SINK), Exit::udp(gateway(2), 8), 1280 + 56);
     }),
-    ("path::shrinks_in_ipv4", &[], || {
+    ("path::shrinks_in_ipv4", &[ACROSS], || {
         shrinks("in-ipv4", server(SINK), Exit::ip(gateway4(3)), 1280 + 20);
     }),
     ("path::shrinks_in_udp_over_ipv4", &[], || {
@@ -46,10 +46,14 @@ pub(crate) const TESTS: &[Test] = &[
         datagrams("told", server(DATAGRAMS), Exit::udp(gateway(0), 8));
         datagrams("told4", server4(DATAGRAMS), Exit::ip(gateway(1)));
     }),
-    ("path::a_datagram_socket_is_told_over_ipv4", &[], || {
-        datagrams("told-over4", server(DATAGRAMS), Exit::ip(gateway4(2)));
-        datagrams("told4-over4", server4(DATAGRAMS), Exit::udp(gateway4(3), 8));
-    }),
+    (
+        "path::a_datagram_socket_is_told_over_ipv4",
+        &[ACROSS],
+        || {
+            datagrams("told-over4", server(DATAGRAMS), Exit::ip(gateway4(2)));
+            datagrams("told4-over4", server4(DATAGRAMS), Exit::udp(gateway4(3), 8));
+        },
+    ),
     ("path::too_small_for_ipv6_is_counted", &[], too_small),
     ("path::forged_errors_change_nothing", &[], || {
         let forged = [Forgery::Sequence, Forgery::Flow, Forgery::Gateway];

@@ -8,13 +8,15 @@ use std::{env, path::PathBuf, process::Command};
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Need {
     /// A feature of the kernel's.
-    #[allow(dead_code, reason = "as features come")]
     Kernel(Feature),
     /// Devices, routes or listeners, as a command of `ip` that works where the kernel has them.
     Device(&'static str),
     /// A program, found by `PATH` or in the folders of system programs.
     Program(&'static str),
 }
+
+/// What a test needs whose exit node takes packets out of a header of the other IP version.
+pub(crate) const ACROSS: Need = Need::Kernel(Feature::DecapsulateIpv4);
 
 /// What is missing.
 pub(crate) struct Missing {

@@ -1,6 +1,9 @@
 //! Super-packets that are cut before they are encapsulated, behind the segmenting pair.
 
-use crate::{Test, bulk, datagram, require::Need};
+use crate::{
+    Test, bulk, datagram,
+    require::{ACROSS, Need},
+};
 use dynencap_abi::{Config, Reason};
 use dynencap_e2e::{
     Exit, Setup,
@@ -15,10 +18,10 @@ pub(crate) const TESTS: &[Test] = &[
     ("segment::ipv6_in_ipv6", &[], || {
         first("ipv6", server(SINK), Exit::ip(gateway(0)));
     }),
-    ("segment::ipv4_in_udp", &[], || {
+    ("segment::ipv4_in_udp", &[ACROSS], || {
         first("udp", server4(SINK), Exit::udp(gateway(1), 8));
     }),
-    ("segment::ipv6_in_ipv4", &[], || {
+    ("segment::ipv6_in_ipv4", &[ACROSS], || {
         first("in-ipv4", server(SINK), Exit::ip(gateway4(2)));
     }),
     ("segment::ipv4_in_udp_over_ipv4", &[], || {
@@ -31,10 +34,10 @@ pub(crate) const TESTS: &[Test] = &[
     ("segment::valid_checksums_of_ipv6", &[], || {
         summed("ipv6", server(SINK), Exit::udp(gateway(1), 8));
     }),
-    ("segment::valid_checksums_of_ipv4", &[], || {
+    ("segment::valid_checksums_of_ipv4", &[ACROSS], || {
         summed("ipv4", server4(SINK), Exit::udp(gateway(2), 32));
     }),
-    ("segment::valid_checksums_in_ipv4", &[], || {
+    ("segment::valid_checksums_in_ipv4", &[ACROSS], || {
         summed("in-ipv4", server(SINK), Exit::udp(gateway4(3), 0));
     }),
     ("segment::valid_checksums_of_datagrams", &[], || {
