@@ -228,6 +228,13 @@ impl Run {
                 self.skipped.push(what);
                 continue;
             }
+            let mut fetch = self.xtask(&["guest", "--fetch", "--kernel", kernel])?;
+            if let Err(error) = child::run(&mut fetch, Show::Live, &self.limits, |_| {}) {
+                self.limits.check()?;
+                let what = format!("guest: kernel {kernel} cannot be brought here: {error:#}");
+                self.skipped.push(what);
+                continue;
+            }
             let form: &[&str] = if self.long {
                 &["guest", "--timeout", "90", "--kernel", kernel]
             } else {

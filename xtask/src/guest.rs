@@ -56,6 +56,9 @@ pub(crate) struct Args {
     /// List the kernels that can be had, and run nothing
     #[arg(long)]
     list: bool,
+    /// Only bring what is needed: QEMU and the kernels
+    #[arg(long, conflicts_with_all = ["list", "features"])]
+    fetch: bool,
     /// Show what the kernels offer, and test nothing
     #[arg(long, conflicts_with = "list")]
     features: bool,
@@ -88,6 +91,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             .collect::<anyhow::Result<Vec<Series>>>()?,
         some => some.to_vec(),
     };
+    if args.fetch {
+        for &series in &kernels {
+            println!("guest: {} is here", cache.kernel(series)?.release);
+        }
+        return Ok(());
+    }
     let time = Duration::from_secs(args.timeout * 60);
     if args.features {
         return show_features(&cache, &kernels, &limits, time);
@@ -264,6 +273,7 @@ mod tests {
             kernels: Vec::new(),
             list: false,
             features: false,
+            fetch: false,
             short: false,
             timeout: 20,
             test: vec!["egress::".to_owned()],
