@@ -35,7 +35,7 @@ const PREFIX: &str = "dynencap-exec-";
 
 #[derive(Debug, Args)]
 pub(crate) struct Exec {
-    /// Where packets leave: ADDRESS[/udp:PORT[,header=HEX][,source-port=PORT]]
+    /// Where packets leave: `ADDRESS[/udp:PORT[,header=HEX][,source-port=PORT]]`
     #[arg(long, value_name = "EXIT")]
     via: Exit,
     /// Run it as this user: NAME or UID, with :GROUP if another than the user's own
