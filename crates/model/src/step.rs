@@ -106,13 +106,7 @@ impl Host {
         packet: Packet<'_>,
         sink: &mut impl Sink,
     ) -> Egress {
-        let run = Sent {
-            hook: Hook::Tc,
-            program: Program::Segmented,
-            origin,
-            mark,
-            sockets,
-        };
+        let run = Sent::at_tc(Program::Segmented, origin, mark, sockets);
         let outcome = self.decide(&run, &packet, sink);
         self.settle(outcome, &packet, sink)
     }
@@ -129,13 +123,7 @@ impl Host {
         packet: Packet<'_>,
         sink: &mut impl Sink,
     ) -> Egress {
-        let run = Sent {
-            hook: Hook::Tc,
-            program: Program::Egress,
-            origin,
-            mark,
-            sockets,
-        };
+        let run = Sent::at_tc(Program::Egress, origin, mark, sockets);
         let outcome = self.decide(&run, &packet, sink);
         if outcome != Err(Reason::Segmenting) {
             return self.settle(outcome, &packet, sink);
@@ -318,6 +306,18 @@ struct Sent<'a, S> {
     origin: Origin<'a>,
     mark: u32,
     sockets: &'a S,
+}
+
+impl<'a, S: Sockets> Sent<'a, S> {
+    fn at_tc(program: Program, origin: Origin<'a>, mark: u32, sockets: &'a S) -> Self {
+        Self {
+            hook: Hook::Tc,
+            program,
+            origin,
+            mark,
+            sockets,
+        }
+    }
 }
 
 /// Gives each frame's parts to a function.
