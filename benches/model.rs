@@ -113,7 +113,9 @@ fn receiver() -> Host {
         };
         let spec = TunnelSpec {
             header_len,
-            reserved: [0; 3],
+            flags: 0,
+            format: TunnelSpec::FIXED,
+            reserved: 0,
         };
         host.add_tunnel(key, spec);
     }

@@ -49,7 +49,9 @@ fn machine() -> Option<(Machine, [Path; 5])> {
     };
     let spec = TunnelSpec {
         header_len: 0,
-        reserved: [0; 3],
+        flags: 0,
+        format: TunnelSpec::FIXED,
+        reserved: 0,
     };
     machine
         .update_map(object::TUNNELS, &key.to_bytes(), &spec.to_bytes())

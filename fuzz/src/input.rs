@@ -104,7 +104,9 @@ impl Hosting {
             };
             let spec = TunnelSpec {
                 header_len,
-                reserved: [0; 3],
+                flags: 0,
+            format: TunnelSpec::FIXED,
+            reserved: 0,
             };
             (key, spec)
         };

@@ -140,7 +140,9 @@ fn decapsulated(socket: &Socket, head: &Head, frames: &[Frame]) -> Vec<Frame> {
         let header_len = if has_udp { exit.header_len } else { 0 };
         let spec = TunnelSpec {
             header_len,
-            reserved: [0; 3],
+            flags: 0,
+            format: TunnelSpec::FIXED,
+            reserved: 0,
         };
         far.add_tunnel(key, spec);
     }

@@ -39,6 +39,10 @@ impl Config {
     pub const SEGMENT_FIRST: u32 = 8;
     /// The sender of a packet that is too big is told by an ICMP error.
     pub const TELL_TOO_BIG: u32 = 16;
+    /// Reflection is on: without it no program looks for, or at, captured headers.
+    pub const REFLECT: u32 = 32;
+    /// Outer headers that a device of the kernel left in front of a packet are captured too.
+    pub const CAPTURE_OUTER: u32 = 64;
 
     /// The value's bytes as the map holds them, in this machine's byte order.
     #[must_use]

@@ -20,7 +20,7 @@ pub struct Exit {
     pub source_port: [u8; 2],
     /// Outer UDP destination port, network order. Meaningful with [`Exit::UDP`].
     pub destination_port: [u8; 2],
-    /// [`Exit::GATEWAY`] | [`Exit::UDP`] | [`Exit::IPV4`].
+    /// [`Exit::GATEWAY`] | [`Exit::UDP`] | [`Exit::IPV4`] | [`Exit::REFLECTED`].
     pub flags: u8,
     /// Length of the custom header, 0–32.
     pub header_len: u8,
@@ -35,6 +35,8 @@ impl Exit {
     pub const UDP: u8 = 2;
     /// The outer IP header is IPv4; otherwise IPv6. Only with [`Exit::GATEWAY`].
     pub const IPV4: u8 = 4;
+    /// Captured from the outer header of a packet that came in, not chosen by the application.
+    pub const REFLECTED: u8 = 8;
     /// No exit at all.
     pub const NONE: Self = Self {
         gateway: [0; 16],
@@ -98,8 +100,9 @@ impl Info {
 pub struct SocketState {
     /// Number of writes; its lowest bit names the slot in use.
     pub generation: u32,
-    /// Always zero.
-    pub reserved: u32,
+    /// 1 while somebody writes: the `cgroup_skb` program has no socket's lock, so writers claim
+    /// the storage by a compare and swap of 0.
+    pub writer: u32,
     /// The exit in use and the one before it.
     pub slots: [Exit; 2],
     /// For which exit under which policies the last check said yes:
@@ -111,8 +114,22 @@ pub struct SocketState {
     pub dropped: u64,
     /// [`crate::Reason`] of the last drop; 0 (which is no drop's): none yet.
     pub last_drop: u32,
-    /// Always zero.
-    pub reserved2: u32,
+    /// [`SocketState::REFLECT_SET`] and the bits of [`crate::option::ENCAP_REFLECT`], and
+    /// [`SocketState::REFLECT_PASSIVE`].
+    pub reflect: u32,
+    /// Id of the socket's cgroup, written with the first capture; 0: nothing was captured for
+    /// this socket or its listener.
+    pub cgroup: u64,
+    /// Of the newest segment that came by the path in use: end of its sequence range << 32 |
+    /// acknowledgement number; 0: none yet.
+    pub newest: u64,
+}
+
+impl SocketState {
+    /// The application set [`crate::option::ENCAP_REFLECT`] on this socket.
+    pub const REFLECT_SET: u32 = 1 << 31;
+    /// A listener that reflects accepted this connection.
+    pub const REFLECT_PASSIVE: u32 = 1 << 30;
 }
 
 /// Value of the option [`crate::option::ENCAP_INFO`], in host byte order.
@@ -138,6 +155,7 @@ const _: () = assert!(size_of::<Exit>() == 72);
 const _: () = assert!(offset_of!(Exit, header) == 32);
 const _: () = assert!(offset_of!(Exit, source_port) == 64);
 const _: () = assert!(offset_of!(Exit, reserved) == 70);
-const _: () = assert!(size_of::<SocketState>() == 184);
+const _: () = assert!(size_of::<SocketState>() == 200);
+const _: () = assert!(offset_of!(SocketState, reflect) == 180);
 const _: () = assert!(offset_of!(SocketState, checked) == 152);
 const _: () = assert!(size_of::<Info>() == 32);

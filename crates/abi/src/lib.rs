@@ -19,14 +19,18 @@ pub mod option;
 mod path;
 mod policy;
 mod reason;
+mod reflect;
 mod tunnel;
 
 pub use config::Config;
 pub use exit::{Exit, Info, SocketState};
 pub use flow::{FLOW_HASH_VECTORS, FlowHashVector, FlowKey, hash};
 pub use path::{Event, PathKey, PathState};
-pub use policy::{Policy, PolicyExitKey, PortRange};
+pub use policy::{
+    POLICY_EXIT_CHOOSE, POLICY_EXIT_FOLLOW, POLICY_EXIT_REFLECT, Policy, PolicyExitKey, PortRange,
+};
 pub use reason::{Reason, Verdict};
+pub use reflect::{REFLECT_WINDOW, Reflected, STAGED_TICKET, STAGED_TICKET_MASK, Staged};
 pub use tunnel::{TunnelKey, TunnelSpec};
 
 /// Bytes of an IPv4 header without options (RFC 791).

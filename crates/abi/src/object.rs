@@ -8,6 +8,8 @@ pub const GET_OPTION: &str = "get_option";
 pub const SOCKET_CREATE: &str = "socket_create";
 /// `sock_ops` program: keeps the exits of closing connections.
 pub const TRACK: &str = "track";
+/// `cgroup_skb/ingress` program: decides what is reflected, and for whom.
+pub const REFLECT: &str = "reflect";
 /// TC ingress program of the far end of the segmenting pair: encapsulates what [`EGRESS`]
 /// sent there, now in segments, and sends it to the uplink.
 pub const SEGMENTED: &str = "segmented";
@@ -32,11 +34,18 @@ pub const TUNNELS: &str = "TUNNELS";
 pub const EVENTS: &str = "EVENTS";
 /// `HASH` from a cgroup's id (`u64`) to [`crate::Policy`].
 pub const POLICIES: &str = "POLICIES";
-/// `LPM_TRIE` from [`crate::PolicyExitKey`] to `u32`: 1 allows, 0 denies.
+/// `LPM_TRIE` from [`crate::PolicyExitKey`] to `u32`, of the bits `POLICY_EXIT_…`.
 pub const POLICY_EXITS: &str = "POLICY_EXITS";
 /// `LRU_HASH` from [`crate::FlowKey`], as the packets that leave show it, to [`crate::Exit`]:
 /// connections whose socket is gone.
 pub const CLOSING: &str = "CLOSING";
+/// `LRU_HASH` from [`crate::FlowKey`], as the packets that leave show it, to
+/// [`crate::Reflected`]: connections that are not established yet, peers of UDP sockets.
+pub const REFLECTED: &str = "REFLECTED";
+/// `ARRAY` of [`crate::Staged`], on the way from TC ingress to [`REFLECT`].
+pub const STAGED: &str = "STAGED";
+/// `PERCPU_ARRAY` of one `u32`: how many places of [`STAGED`] the CPU has used.
+pub const STAGED_COUNT: &str = "STAGED_COUNT";
 /// `LRU_HASH` from [`crate::PathKey`] to [`crate::PathState`].
 pub const PATHS: &str = "PATHS";
 /// `ARRAY` of one `u32`: 1 once a path MTU has been learned, so that until then no packet
@@ -50,6 +59,10 @@ pub const MAX_TUNNELS: u32 = 1024;
 pub const MAX_POLICIES: u32 = 1024;
 /// How many prefixes [`POLICY_EXITS`] holds.
 pub const MAX_POLICY_EXITS: u32 = 16_384;
+/// How many entries [`REFLECTED`] holds unless the operator says otherwise (the talk's number).
+pub const MAX_REFLECTED: u32 = 1000;
+/// How many places [`STAGED`] has: 256 for each of 16 CPUs.
+pub const MAX_STAGED: u32 = 4096;
 /// How many connections [`CLOSING`] holds.
 pub const MAX_CLOSING: u32 = 16_384;
 /// How many exits [`PATHS`] holds.

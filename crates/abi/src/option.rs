@@ -16,8 +16,16 @@ pub const ENCAP_GW: i32 = 1;
 /// one. Reads back as it was set, or as 4 zero bytes when there is none.
 pub const ENCAP_UDP: i32 = 2;
 
-/// Reserved for reflection; refused with [`ENOPROTOOPT`].
+/// What replies take over from the packets that came in: on a listener, for the connections that
+/// it accepts; on a UDP socket; on a connection. Value: 4 bytes in host order, of the bits below;
+/// 0 turns it off; length 0 goes back to the cgroup's default. Reads back as what is in force.
 pub const ENCAP_REFLECT: i32 = 3;
+/// Replies leave through the outer header by which the packets came.
+pub const REFLECT_PATH: u32 = 1;
+/// A connection's replies carry the DSCP of its SYN.
+pub const REFLECT_DSCP: u32 = 2;
+/// A connection's socket takes the mark of its SYN, our part excepted.
+pub const REFLECT_MARK: u32 = 4;
 
 /// The socket's counters, and why its last packet was dropped: reads as [`crate::Info`];
 /// setting it is [`ENOPROTOOPT`].
@@ -27,6 +35,8 @@ pub const ENCAP_INFO: i32 = 4;
 pub const GATEWAY_LEN: usize = 16;
 /// Length of an IPv4 gateway, in bytes.
 pub const GATEWAY4_LEN: usize = 4;
+/// Length of the value of [`ENCAP_REFLECT`].
+pub const REFLECT_LEN: usize = 4;
 /// Length of the two ports in front of `ENCAP_UDP`'s custom header.
 pub const PORTS_LEN: usize = 4;
 

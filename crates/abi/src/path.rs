@@ -86,6 +86,18 @@ events! {
     PathMtuLearned = 6, "path_mtu_learned";
     /// An ICMP error about a tunnel packet was not believed.
     PathMtuRefused = 7, "path_mtu_refused";
+    /// An outer header was captured for a connection or peer that had none.
+    ReflectCaptured = 8, "reflect_captured";
+    /// An established connection took its captured exit over.
+    ReflectTaken = 9, "reflect_taken";
+    /// A connection's or peer's replies moved to another path.
+    ReflectMoved = 10, "reflect_moved";
+    /// A captured exit is not allowed by policy.
+    ReflectRefused = 11, "reflect_refused";
+    /// A segment that came by another path was late, out of the window, or not newer.
+    ReflectIgnored = 12, "reflect_ignored";
+    /// The map of captured exits had no place.
+    ReflectFull = 13, "reflect_full";
 }
 
 const _: () = assert!(size_of::<PathKey>() == 20);

@@ -33,8 +33,8 @@ pub struct Policy {
     pub reserve: u32,
     /// How many of `ports` hold; without any, no UDP encapsulation is allowed.
     pub port_count: u32,
-    /// Always zero.
-    pub reserved: u32,
+    /// Default of [`crate::option::ENCAP_REFLECT`] for the cgroup's sockets.
+    pub reflect: u32,
     /// UDP destination ports that are allowed.
     pub ports: [PortRange; Self::MAX_PORTS],
     /// With [`Policy::DEFAULT_EXIT`]: the exit with which each new socket begins. Its
@@ -63,7 +63,7 @@ impl Policy {
             self.flags,
             self.reserve,
             self.port_count,
-            self.reserved,
+            self.reflect,
         ];
         for (place, word) in bytes[20..40].chunks_exact_mut(4).zip(words) {
             place.copy_from_slice(&word.to_ne_bytes());
@@ -77,8 +77,16 @@ impl Policy {
     }
 }
 
+/// Applications may choose the gateway.
+pub const POLICY_EXIT_CHOOSE: u32 = 1;
+/// Replies may be sent to the gateway, by which packets came (reflection).
+pub const POLICY_EXIT_REFLECT: u32 = 2;
+/// With [`POLICY_EXIT_REFLECT`]: a live connection's replies may move to it.
+pub const POLICY_EXIT_FOLLOW: u32 = 4;
+
 /// Key of the `LPM_TRIE` [`crate::object::POLICY_EXITS`]. The longest prefix that matches a
-/// gateway decides: value 1 allows (`u32`), 0 denies; none denies.
+/// gateway decides: the value (`u32`) is of the bits [`POLICY_EXIT_CHOOSE`],
+/// [`POLICY_EXIT_REFLECT`] and [`POLICY_EXIT_FOLLOW`]; 0, or no prefix, denies.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PolicyExitKey {

@@ -21,10 +21,29 @@ pub struct TunnelKey {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TunnelSpec {
-    /// Bytes of custom header between the UDP header and the inner packet, 0–32.
+    /// With [`TunnelSpec::FIXED`]: bytes of custom header between the UDP header and the inner
+    /// packet, 0–32.
     pub header_len: u8,
+    /// [`TunnelSpec::REFLECT`] | [`TunnelSpec::KERNEL`].
+    pub flags: u8,
+    /// How long the custom header is: [`TunnelSpec::FIXED`], [`TunnelSpec::GUE`] or
+    /// [`TunnelSpec::GENEVE`].
+    pub format: u8,
     /// Always zero.
-    pub reserved: [u8; 3],
+    pub reserved: u8,
+}
+
+impl TunnelSpec {
+    /// Outer headers of this tunnel are captured for reflection.
+    pub const REFLECT: u8 = 1;
+    /// A device of the kernel takes the headers off: TC ingress lets the packets through.
+    pub const KERNEL: u8 = 2;
+    /// `header_len` bytes.
+    pub const FIXED: u8 = 0;
+    /// As a GUE header says (draft-ietf-intarea-gue-09 §3; Linux's `struct guehdr`).
+    pub const GUE: u8 = 1;
+    /// As a Geneve header says (RFC 8926 §3.4).
+    pub const GENEVE: u8 = 2;
 }
 
 impl TunnelKey {
@@ -43,7 +62,7 @@ impl TunnelSpec {
     /// The value's bytes as the map holds them.
     #[must_use]
     pub fn to_bytes(&self) -> [u8; size_of::<Self>()] {
-        [self.header_len, 0, 0, 0]
+        [self.header_len, self.flags, self.format, 0]
     }
 }
 

@@ -26,7 +26,7 @@ pub(crate) struct Policy {
     flags: u32,
     pub(crate) reserve: u32,
     port_count: u32,
-    reserved: u32,
+    reflect: u32,
     ports: [PortRange; dynencap_abi::Policy::MAX_PORTS],
     pub(crate) default_exit: Exit,
 }

@@ -271,7 +271,7 @@ impl Rules {
                 .sum(),
             reserve: self.reserve.map_or(0, u32::from),
             port_count: u32::try_from(self.ports.len()).unwrap_or(0),
-            reserved: 0,
+            reflect: 0,
             ports,
             default_exit: self
                 .default_exit

@@ -38,7 +38,9 @@ fn machine() -> Machine {
         };
         let spec = TunnelSpec {
             header_len: if protocol == 17 { 8 } else { 0 },
-            reserved: [0; 3],
+            flags: 0,
+            format: TunnelSpec::FIXED,
+            reserved: 0,
         };
         machine
             .update_map(object::TUNNELS, &key.to_bytes(), &spec.to_bytes())

@@ -231,7 +231,9 @@ fn tunnels() -> impl Iterator<Item = (TunnelKey, TunnelSpec)> {
             };
             let spec = TunnelSpec {
                 header_len,
-                reserved: [0; 3],
+                flags: 0,
+                format: TunnelSpec::FIXED,
+                reserved: 0,
             };
             (key, spec)
         })

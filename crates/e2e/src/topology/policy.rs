@@ -53,7 +53,7 @@ impl Grant {
             flags: self.flags | default.map_or(0, |_| Policy::DEFAULT_EXIT),
             reserve: self.reserve,
             port_count: 1,
-            reserved: 0,
+            reflect: 0,
             ports,
             default_exit: default.map_or(dynencap_abi::Exit::NONE, |exit| {
                 stored(exit.gateway, &exit.shape)

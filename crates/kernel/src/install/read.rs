@@ -116,7 +116,7 @@ fn policy(value: &[u8; size_of::<Policy>()]) -> Policy {
     let mut bytes = Fields(value);
     let source = bytes.array();
     let source4 = bytes.array();
-    let [id, flags, reserve, port_count, reserved] = [(); 5].map(|()| bytes.word());
+    let [id, flags, reserve, port_count, reflect] = [(); 5].map(|()| bytes.word());
     let ports = [(); Policy::MAX_PORTS].map(|()| PortRange {
         first: u16::from_ne_bytes(bytes.array()),
         last: u16::from_ne_bytes(bytes.array()),
@@ -128,7 +128,7 @@ fn policy(value: &[u8; size_of::<Policy>()]) -> Policy {
         flags,
         reserve,
         port_count,
-        reserved,
+        reflect,
         ports,
         default_exit: Exit {
             gateway: bytes.array(),
@@ -176,7 +176,7 @@ mod tests {
             flags: Policy::REQUIRED | Policy::DEFAULT_EXIT,
             reserve: 56,
             port_count: 2,
-            reserved: 0,
+            reflect: 0,
             ports: [PortRange::default(); Policy::MAX_PORTS],
             default_exit: Exit {
                 gateway: [4; 16],

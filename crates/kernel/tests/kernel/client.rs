@@ -68,7 +68,7 @@ pub(crate) fn policy(id: u32) -> Policy {
         flags: 0,
         reserve: 0,
         port_count: 1,
-        reserved: 0,
+        reflect: 0,
         ports,
         default_exit: Exit::NONE,
     }

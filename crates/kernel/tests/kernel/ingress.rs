@@ -20,7 +20,9 @@ fn add_tunnel(replay: &mut Replay, protocol: u8, port: u16, header_len: u8) {
     };
     let spec = TunnelSpec {
         header_len,
-        reserved: [0; 3],
+        flags: 0,
+        format: TunnelSpec::FIXED,
+        reserved: 0,
     };
     replay.add_tunnel(key, spec).unwrap();
 }

@@ -160,7 +160,9 @@ fn what_stands_inside_ipv4_is_delivered_as_it_was() {
         };
         let spec = TunnelSpec {
             header_len: 0,
-            reserved: [0; 3],
+            flags: 0,
+            format: TunnelSpec::FIXED,
+            reserved: 0,
         };
         replay.add_tunnel(key, spec).unwrap();
     }

@@ -104,7 +104,9 @@ pub(crate) fn tunnel(protocol: u8) -> (TunnelKey, TunnelSpec) {
 pub(crate) fn spec(header_len: u8) -> TunnelSpec {
     TunnelSpec {
         header_len,
-        reserved: [0; 3],
+        flags: 0,
+        format: TunnelSpec::FIXED,
+        reserved: 0,
     }
 }
 
@@ -245,7 +247,7 @@ pub(crate) fn policy(id: u32) -> Policy {
         flags: Policy::CUSTOM_HEADERS,
         reserve: 0,
         port_count: 1,
-        reserved: 0,
+        reflect: 0,
         ports,
         default_exit: Exit::NONE,
     }

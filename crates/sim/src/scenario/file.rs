@@ -416,7 +416,9 @@ impl TunnelTable {
             },
             TunnelSpec {
                 header_len,
-                reserved: [0; 3],
+                flags: 0,
+                format: TunnelSpec::FIXED,
+                reserved: 0,
             },
         ))
     }

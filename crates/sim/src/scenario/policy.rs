@@ -134,7 +134,7 @@ impl PolicyTable {
                 | flag(self.required, Policy::REQUIRED),
             reserve: 0,
             port_count: self.ports.len() as u32,
-            reserved: 0,
+            reflect: 0,
             ports,
             default_exit: Exit::NONE,
         };

@@ -44,10 +44,11 @@ pub(crate) fn tunnels() -> Vec<(TunnelKey, TunnelSpec)> {
                 reserved: 0,
                 port,
             };
-            let reserved = [0; 3];
             let spec = TunnelSpec {
                 header_len,
-                reserved,
+                flags: 0,
+                format: TunnelSpec::FIXED,
+                reserved: 0,
             };
             tunnels.push((key, spec));
         }
@@ -128,7 +129,7 @@ fn policy(at: Option<At>) -> impl Strategy<Value = PolicySpec> {
                 flags,
                 reserve: 0,
                 port_count: given.len() as u32,
-                reserved: 0,
+                reflect: 0,
                 ports,
                 default_exit: Exit::NONE,
             };

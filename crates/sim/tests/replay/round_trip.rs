@@ -61,7 +61,9 @@ fn tunnels() -> Vec<(TunnelKey, TunnelSpec)> {
         let exit = default_exit(hash);
         let spec = TunnelSpec {
             header_len: exit.header_len,
-            reserved: [0; 3],
+            flags: 0,
+            format: TunnelSpec::FIXED,
+            reserved: 0,
         };
         for protocol in [4, 41, 17] {
             let port = if protocol == 17 {

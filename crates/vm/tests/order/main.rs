@@ -164,7 +164,9 @@ fn host(config: Config) -> Host {
         };
         let spec = TunnelSpec {
             header_len: 0,
-            reserved: [0; 3],
+            flags: 0,
+            format: TunnelSpec::FIXED,
+            reserved: 0,
         };
         machine
             .update_map(object::TUNNELS, &key.to_bytes(), &spec.to_bytes())
@@ -217,7 +219,7 @@ impl Host {
             flags: flags & 7,
             reserve: if flags & 8 == 0 { 0 } else { 40 },
             port_count: 1,
-            reserved: 0,
+            reflect: 0,
             ports: [PortRange {
                 first: 0x1000,
                 last: 0x2000,
