@@ -25,6 +25,9 @@ const ACCEPTED: u32 = 5;
 const STATE: u32 = 10;
 /// `BPF_SOCK_OPS_STATE_CB_FLAG`.
 const ASK_FOR_STATES: u32 = 1 << 2;
+/// `TCP_FIN_WAIT2` and `TCP_CLOSING`, from which TIME_WAIT takes a connection over. It is hashed, and
+/// answers on other CPUs, before the state becomes [`CLOSED`].
+const MAY_WAIT: [u32; 2] = [5, 11];
 /// `TCP_CLOSE`.
 const CLOSED: u32 = 7;
 const TCP: u8 = 6;
@@ -47,26 +50,37 @@ pub(crate) fn run(connection: &Connection) -> u32 {
                 closing::forget(&key);
             }
         }
-        STATE if connection.new_state() == CLOSED => keep(connection),
+        STATE => {
+            let state = connection.new_state();
+            if state == CLOSED {
+                if keep(connection) {
+                    map::count_event(Event::ExitKept);
+                }
+            } else if MAY_WAIT.contains(&state) {
+                keep(connection);
+            }
+        }
         _ => {}
     }
     DONE
 }
 
+/// Whether there was something to keep, and a place for it.
 #[inline(always)]
-fn keep(connection: &Connection) {
+fn keep(connection: &Connection) -> bool {
     let Some(storage) = connection.socket().and_then(Socket::storage) else {
-        return;
+        return false;
     };
     // The kernel changes a connection's state under its socket's lock.
     let exit = storage.current();
-    if !exit.has_gateway() {
-        return;
-    }
-    if let Some(key) = connection.key()
-        && closing::keep(&key, &exit).is_ok()
-    {
-        map::count_event(Event::ExitKept);
+    let Some(key) = connection.key() else {
+        return false;
+    };
+    if exit.has_gateway() {
+        closing::keep(&key, &exit).is_ok()
+    } else {
+        closing::forget(&key);
+        false
     }
 }
 

@@ -203,15 +203,32 @@ impl Host {
         self.closing.remove(flow);
     }
 
+    /// `sock_ops`: a socket becomes `TCP_FIN_WAIT2` or `TCP_CLOSING`, so that TIME_WAIT may take
+    /// its place at any time. `flow` is as the packets that it sent show it.
+    pub fn closing(&mut self, socket: &Socket, flow: FlowKey) {
+        self.keep(socket, flow);
+    }
+
     /// `sock_ops`: a socket that was connecting or established becomes `TCP_CLOSE`, or leaves
-    /// its place to TIME_WAIT. `flow` is as the packets that it sent show it.
+    /// its place to TIME_WAIT.
     pub fn closed(&mut self, socket: &Socket, flow: FlowKey) {
-        if let Some(exit) = socket.exit()
-            && exit.flags & Exit::GATEWAY != 0
-        {
-            self.closing.insert(flow, *exit);
+        if self.keep(socket, flow) {
             self.happened(Event::ExitKept);
         }
+    }
+
+    /// Whether there is an exit to keep.
+    fn keep(&mut self, socket: &Socket, flow: FlowKey) -> bool {
+        let Some(storage) = socket.storage() else {
+            return false;
+        };
+        let has_gateway = storage.exit.flags & Exit::GATEWAY != 0;
+        if has_gateway {
+            self.closing.insert(flow, storage.exit);
+        } else {
+            self.closing.remove(&flow);
+        }
+        has_gateway
     }
 
     pub(crate) fn count(&mut self, reason: Reason) {

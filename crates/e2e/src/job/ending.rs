@@ -21,6 +21,9 @@ use std::{
 /// The job's name.
 pub const NAME: &str = "ending";
 
+/// Connections of [`Ending::Crossing`].
+pub const CROSSINGS: u64 = 1000;
+
 /// How a connection goes and ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Ending {
@@ -34,6 +37,8 @@ pub enum Ending {
     Queued,
     /// Idle for long enough that keepalives are sent, then closed.
     Idle,
+    /// Many, one after the other, whose server closes at the same moment as they do.
+    Crossing,
     /// Twice with data in the SYN (the first time to get the cookie).
     FastOpen,
 }
@@ -65,6 +70,7 @@ pub fn run(input: Value) -> Value {
         }
         Ending::Queued => queued(&order),
         Ending::Idle => idle(&order),
+        Ending::Crossing => crossing(&order),
         Ending::FastOpen => fast_open(&order),
     }
     Value::Null
@@ -123,6 +129,17 @@ fn idle(order: &Order) {
     socket.shutdown(Shutdown::Write).expect("shutdown");
     let mut answer = Vec::new();
     socket.read_to_end(&mut answer).expect("read");
+}
+
+fn crossing(order: &Order) {
+    for _ in 0..CROSSINGS {
+        let mut socket = connected(order, SINK);
+        socket.write_all(&[7; 1000]).expect("write");
+        socket.shutdown(Shutdown::Write).expect("shutdown");
+        // The server's FIN follows its answer at once, and meets our close.
+        let mut answer = [0; super::server::ANSWER];
+        socket.read_exact(&mut answer).expect("the server's answer");
+    }
 }
 
 fn fast_open(order: &Order) {

@@ -145,6 +145,11 @@ fn a_closing_connections_exit_is_kept_until_the_flow_begins_anew() {
     host.closed(&cleared, flow);
     assert_eq!(host.kept(&flow), None, "nothing to keep");
     assert_eq!(host.events()[Event::ExitKept as usize], 0);
+    host.closing(&ip_exit(), flow);
+    assert_eq!(host.kept(&flow), ip_exit().exit(), "before it is closed");
+    assert_eq!(host.events()[Event::ExitKept as usize], 0);
+    host.closed(&cleared, flow);
+    assert_eq!(host.kept(&flow), None, "cleared meanwhile");
     host.closed(&ip_exit(), flow);
     assert_eq!(host.kept(&flow), ip_exit().exit());
     host.established(&flow.reversed());
