@@ -458,6 +458,8 @@ fn the_steps_reach_most_of_the_programs() {
     let missed: Vec<_> = Event::ALL
         .into_iter()
         .filter(|event| events[*event as usize] == 0 && *event != Event::PathMtuLearned)
+        // No program brings these about yet.
+        .filter(|event| !event.name().starts_with("reflect_"))
         .collect();
     assert_eq!((reached, missed), (vec![], vec![]));
 }
