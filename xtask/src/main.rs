@@ -7,6 +7,7 @@ mod bpf;
 mod child;
 mod ci;
 mod guest;
+mod peers;
 mod record;
 mod setup;
 
@@ -27,6 +28,8 @@ enum Command {
     Ci(ci::Args),
     /// Run the kernel tests on Debian's kernels in QEMU
     Guest(guest::Args),
+    /// Measure the data path beside its peers, and write docs/performance.md (needs root)
+    Peers(peers::Args),
     /// Record the captures of testdata/ from real programs in network namespaces (needs root)
     Record(record::Args),
 }
@@ -37,6 +40,7 @@ fn main() -> anyhow::Result<()> {
         Command::Bpf(args) => bpf::run(&args),
         Command::Ci(args) => ci::run(&args),
         Command::Guest(args) => guest::run(&args),
+        Command::Peers(args) => peers::run(&args),
         Command::Record(args) => record::run(&args),
     }
 }

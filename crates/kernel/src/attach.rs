@@ -14,7 +14,7 @@ use aya::{
     },
 };
 use dynencap_abi::object;
-use std::os::fd::AsFd;
+use std::{os::fd::AsFd, time::Duration};
 
 /// A program that is attached to a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +46,37 @@ impl DeviceProgram {
     }
 }
 
+/// What the programs of a device hang on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Chain {
+    /// Links, each a place in the device's chain.
+    Tcx,
+    /// Filters of a qdisc, ordered by priority.
+    Clsact,
+}
+
+impl Chain {
+    /// Links from Linux 6.6 on.
+    #[must_use]
+    pub fn here() -> Self {
+        if Feature::Tcx.probe().is_ok() {
+            Self::Tcx
+        } else {
+            Self::Clsact
+        }
+    }
+}
+
 impl Loaded {
+    /// How often a device's program has run and for how long, while the kernel kept statistics
+    /// (`BPF_ENABLE_STATS`).
+    pub fn run_time(&mut self, program: DeviceProgram) -> Result<(u64, Duration), Error> {
+        let name = program.name();
+        let info = classifier(&mut self.ebpf, name)?.info();
+        let info = info.map_err(attach_error(name))?;
+        Ok((info.run_count(), info.run_time()))
+    }
+
     /// Attaches the control path to a cgroup2 directory: from now on it sees the options, the
     /// new sockets and the TCP connections of every process in it and below it.
     pub fn attach_cgroup(&mut self, cgroup: impl AsFd) -> Result<(), Error> {
@@ -72,23 +102,31 @@ impl Loaded {
         device: &str,
         programs: &[DeviceProgram],
     ) -> Result<(), Error> {
+        self.attach_device_by(Chain::here(), namespace, device, programs)
+    }
+
+    /// The same by a chain of the caller's choice.
+    pub fn attach_device_by(
+        &mut self,
+        chain: Chain,
+        namespace: &Namespace,
+        device: &str,
+        programs: &[DeviceProgram],
+    ) -> Result<(), Error> {
         let ebpf = &mut self.ebpf;
         namespace.in_namespace(|| {
-            // Before TCX (Linux 6.6) programs hang on a qdisc, ordered by priority.
-            let tcx = Feature::Tcx.probe().is_ok();
-            if !tcx {
+            if chain == Chain::Clsact {
                 tc::qdisc_add_clsact(device)
                     .map_err(|error| attach_error(object::EGRESS)(error.into()))?;
             }
             for program in programs {
                 let (name, direction, priority) = program.hook();
-                let options = if tcx {
-                    TcAttachOptions::TcxOrder(LinkOrder::last())
-                } else {
-                    TcAttachOptions::Netlink(NlOptions {
+                let options = match chain {
+                    Chain::Tcx => TcAttachOptions::TcxOrder(LinkOrder::last()),
+                    Chain::Clsact => TcAttachOptions::Netlink(NlOptions {
                         priority,
                         ..NlOptions::default()
-                    })
+                    }),
                 };
                 classifier(ebpf, name)?
                     .attach_with_options(device, direction, options)

@@ -19,7 +19,7 @@ mod policy;
 pub mod replay;
 pub mod sys;
 
-pub use attach::DeviceProgram;
+pub use attach::{Chain, DeviceProgram};
 pub use cgroup::Cgroup;
 pub use error::Error;
 pub use feature::{Feature, Unavailable, probe};

@@ -10,11 +10,13 @@ mod bpf;
 mod ethtool;
 mod packet;
 mod receive;
+mod send;
 
 pub use bpf::{BpfLink, link_cgroup, link_info, open_pinned, pin, update_link};
 pub use ethtool::{offers_checksums, switch_off_offloads};
 pub use packet::{Link, bind_packet, packet_socket, send_frame};
 pub use receive::{Received, Receiver, SLOT, Vlan};
+pub use send::Burst;
 
 use std::{
     io,

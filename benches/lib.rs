@@ -1,1 +1,0 @@
-//! Criterion benches of the model and of the bytecode in the vm; see the files beside this one.
