@@ -134,6 +134,7 @@ fn programs(
         segment: pair.is_some().then_some(PAIR[1]),
         cgroup: &up.cgroup,
         hook: up.clsact.then_some(Hook::Clsact),
+        reflected: None,
     };
     Ok(Installation::install(&spec, &config)?)
 }

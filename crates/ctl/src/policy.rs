@@ -113,7 +113,7 @@ pub(crate) fn write(maps: &mut Loaded, cgroup: u64, rules: &Rules) -> anyhow::Re
     let keys = rules.exits(id);
     let written = keys
         .iter()
-        .try_for_each(|(key, allows)| maps.set_policy_exit(key, u32::from(*allows)))
+        .try_for_each(|(key, bits)| maps.set_policy_exit(key, *bits))
         .with_context(|| full("prefixes", MAX_POLICY_EXITS))
         .and_then(|()| {
             maps.set_policy(cgroup, &rules.policy(id))

@@ -3,7 +3,9 @@
 use crate::Usage;
 use clap::Args;
 use dynencap::Exit;
-use dynencap_abi::{Exit as Layout, MAX_OVERHEAD, Policy, PolicyExitKey, PortRange};
+use dynencap_abi::{
+    Exit as Layout, MAX_OVERHEAD, POLICY_EXIT_CHOOSE, Policy, PolicyExitKey, PortRange,
+};
 use ipnet::{IpNet, Ipv6Net};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::{
@@ -279,8 +281,8 @@ impl Rules {
         }
     }
 
-    /// Its prefixes.
-    pub(crate) fn exits(&self, id: u32) -> Vec<(PolicyExitKey, bool)> {
+    /// Its prefixes, and their bits.
+    pub(crate) fn exits(&self, id: u32) -> Vec<(PolicyExitKey, u32)> {
         let mut exits = Exits::new();
         for (prefixes, allows) in [(&self.allow, true), (&self.deny, false)] {
             for Text(prefix) in prefixes {
@@ -297,7 +299,7 @@ impl Rules {
                     policy: id,
                     address,
                 };
-                (key, allows)
+                (key, if allows { POLICY_EXIT_CHOOSE } else { 0 })
             })
             .collect()
     }
@@ -307,7 +309,7 @@ impl Rules {
     }
 
     /// The rules of a policy that stands in the maps; `exits` may hold those of others.
-    pub(crate) fn of(policy: &Policy, exits: &[(PolicyExitKey, bool)]) -> Self {
+    pub(crate) fn of(policy: &Policy, exits: &[(PolicyExitKey, u32)]) -> Self {
         let mut rules = Self {
             custom_headers: policy.flags & Policy::CUSTOM_HEADERS != 0,
             required: policy.flags & Policy::REQUIRED != 0,
@@ -323,12 +325,13 @@ impl Rules {
         for range in policy.ports.iter().take(count) {
             rules.ports.push(Text(Ports(range.first, range.last)));
         }
-        for (key, allows) in exits.iter().filter(|(key, _)| key.policy == policy.id) {
+        for (key, bits) in exits.iter().filter(|(key, _)| key.policy == policy.id) {
+            let allows = bits & POLICY_EXIT_CHOOSE != 0;
             let length = key.prefix_len.saturating_sub(32);
             if (length, key.address) == Self::all_ipv4() && !allows {
                 continue;
             }
-            let list = if *allows {
+            let list = if allows {
                 &mut rules.allow
             } else {
                 &mut rules.deny
@@ -403,7 +406,7 @@ mod tests {
             exits
                 .iter()
                 .find(|(key, _)| key.address == address.octets() && key.prefix_len == length)
-                .map(|(key, allows)| (key.policy, *allows))
+                .map(|(key, bits)| (key.policy, bits & POLICY_EXIT_CHOOSE != 0))
         };
         assert_eq!(find("2001:db8::", 64), Some((7, true)));
         assert_eq!(find("2001:db8:bad::", 80), Some((7, false)));
@@ -418,7 +421,7 @@ mod tests {
             allow: prefixes(&["::/0", "0.0.0.0/0"]),
             ..Rules::default()
         };
-        assert!(all.exits(1).iter().all(|(_, allows)| *allows));
+        assert!(all.exits(1).iter().all(|(_, bits)| *bits != 0));
     }
 
     #[test]

@@ -1,13 +1,16 @@
 //! The BPF object in the kernel: loaded, verified, configured. Attaching it is [`crate::attach`]'s
 //! business, what its programs do is theirs; names and layouts come from `dynencap_abi`.
 
-use crate::{DeviceProgram, Error};
+use crate::{DeviceProgram, Error, policy::absent_is_fine};
 use aya::{
     Ebpf, EbpfError, EbpfLoader, VerifierLogLevel,
     maps::{Array, HashMap, MapData, MapError, PerCpuArray},
     programs::{CgroupSock, CgroupSockopt, Program, ProgramError, SchedClassifier, SockOps},
 };
-use dynencap_abi::{Config, Event, Reason, TunnelKey, TunnelSpec, object};
+use dynencap_abi::{
+    Config, Event, Reason, TunnelKey, TunnelSpec,
+    object::{self, MAX_REFLECTED},
+};
 
 /// The programs in the kernel, accepted by the verifier, attached to nothing.
 #[derive(Debug)]
@@ -29,7 +32,16 @@ impl Loaded {
 
     /// The same with the control path and these device programs alone: each takes its time.
     pub fn load_with(object: &[u8], programs: &[DeviceProgram]) -> Result<Self, Error> {
-        let mut loaded = Self::open(object)?;
+        Self::load_sized(object, programs, MAX_REFLECTED)
+    }
+
+    /// The same with place for so many captured exits.
+    pub fn load_sized(
+        object: &[u8],
+        programs: &[DeviceProgram],
+        reflected: u32,
+    ) -> Result<Self, Error> {
+        let mut loaded = Self::open(object, reflected)?;
         let ebpf = &mut loaded.ebpf;
         for name in [object::SET_OPTION, object::GET_OPTION] {
             let result = sockopt(ebpf, name)?.load();
@@ -47,13 +59,14 @@ impl Loaded {
 
     /// The same for a host that only decapsulates.
     pub fn load_ingress(object: &[u8]) -> Result<Self, Error> {
-        let mut loaded = Self::open(object)?;
+        let mut loaded = Self::open(object, MAX_REFLECTED)?;
         verify(&mut loaded.ebpf, object::INGRESS)?;
         Ok(loaded)
     }
 
-    fn open(object: &[u8]) -> Result<Self, Error> {
+    fn open(object: &[u8], reflected: u32) -> Result<Self, Error> {
         let ebpf = EbpfLoader::new()
+            .map_max_entries(object::REFLECTED, reflected)
             .verifier_log_level(VerifierLogLevel::VERBOSE | VerifierLogLevel::STATS)
             .load(object)
             .map_err(not_loaded)?;
@@ -67,13 +80,21 @@ impl Loaded {
             .map_err(map_error(object::CONFIG))
     }
 
-    /// Lets this host decapsulate what matches `key`.
+    /// Lets this host decapsulate what matches `key`, in place of what was said of it before.
     pub fn add_tunnel(&mut self, key: &TunnelKey, spec: &TunnelSpec) -> Result<(), Error> {
         type Tunnels<'a> =
             HashMap<&'a mut MapData, [u8; size_of::<TunnelKey>()], [u8; size_of::<TunnelSpec>()]>;
         let mut map: Tunnels<'_> = self.map(object::TUNNELS)?;
         map.insert(key.to_bytes(), spec.to_bytes(), 0)
             .map_err(map_error(object::TUNNELS))
+    }
+
+    /// From now on `key` is no tunnel of this host, if it was one.
+    pub fn remove_tunnel(&mut self, key: &TunnelKey) -> Result<(), Error> {
+        type Tunnels<'a> =
+            HashMap<&'a mut MapData, [u8; size_of::<TunnelKey>()], [u8; size_of::<TunnelSpec>()]>;
+        let mut map: Tunnels<'_> = self.map(object::TUNNELS)?;
+        absent_is_fine(map.remove(&key.to_bytes())).map_err(map_error(object::TUNNELS))
     }
 
     /// Every counter, summed over the CPUs.

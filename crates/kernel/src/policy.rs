@@ -31,7 +31,7 @@ impl Loaded {
         absent_is_fine(map.remove(&cgroup)).map_err(map_error(object::POLICIES))
     }
 
-    /// Writes a prefix of gateways: 1 allows, 0 denies.
+    /// Writes a prefix of gateways: of the bits `POLICY_EXIT_…`; 0 denies.
     pub fn set_policy_exit(&mut self, key: &PolicyExitKey, value: u32) -> Result<(), Error> {
         let mut map: Exits<'_> = self.map(object::POLICY_EXITS)?;
         map.insert(&prefix(key), value, 0)
@@ -86,7 +86,7 @@ fn prefix(key: &PolicyExitKey) -> Key<ExitKey> {
     Key::new(key.prefix_len, data)
 }
 
-fn absent_is_fine(removed: Result<(), MapError>) -> Result<(), MapError> {
+pub(crate) fn absent_is_fine(removed: Result<(), MapError>) -> Result<(), MapError> {
     match removed {
         Err(MapError::KeyNotFound) => Ok(()),
         Err(MapError::SyscallError(error))

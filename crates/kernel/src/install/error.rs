@@ -40,7 +40,7 @@ pub enum Error {
     /// There is one already, for something else.
     #[error("already installed for {what} {installed}, not {wanted}: `dynencap down` first")]
     Other {
-        /// `uplink`, `cgroup`.
+        /// `uplink`, `cgroup`, how many captured exits.
         what: &'static str,
         /// For which one.
         installed: String,

@@ -9,7 +9,7 @@ use dynencap_abi::object;
 use std::fmt;
 
 /// Those that are pinned: all but the lab's.
-const PINNED: [&str; 10] = [
+const PINNED: [&str; 13] = [
     object::SOCKETS,
     object::CONFIG,
     object::COUNTERS,
@@ -18,6 +18,9 @@ const PINNED: [&str; 10] = [
     object::POLICIES,
     object::POLICY_EXITS,
     object::CLOSING,
+    object::REFLECTED,
+    object::STAGED,
+    object::STAGED_COUNT,
     object::PATHS,
     object::PATHS_LEARNED,
 ];
@@ -50,8 +53,8 @@ impl fmt::Display for Shape {
 }
 
 /// Creates every map of `object` that is not pinned yet, pins it, and takes over those that are.
-/// No program is loaded.
-pub(super) fn open(object: &[u8], pins: &Pins) -> Result<Loaded, Error> {
+/// Where `REFLECTED` is made it gets so many entries. No program is loaded.
+pub(super) fn open(object: &[u8], pins: &Pins, reflected: u32) -> Result<Loaded, Error> {
     if let Some((map, installed, built)) = differing(object, pins)?.into_iter().next() {
         return Err(Error::Shape {
             map: map.to_owned(),
@@ -60,12 +63,30 @@ pub(super) fn open(object: &[u8], pins: &Pins) -> Result<Loaded, Error> {
         });
     }
     let mut loader = EbpfLoader::new();
-    loader.verifier_log_level(VerifierLogLevel::VERBOSE | VerifierLogLevel::STATS);
+    loader
+        .verifier_log_level(VerifierLogLevel::VERBOSE | VerifierLogLevel::STATS)
+        .map_max_entries(
+            object::REFLECTED,
+            reflected_entries(pins)?.unwrap_or(reflected),
+        );
     for name in PINNED {
         loader.map_pin_path(name, pins.map(name));
     }
     let ebpf = loader.load(object).map_err(not_loaded)?;
     Ok(Loaded { ebpf })
+}
+
+/// How many captured exits the pinned map holds, if there is one.
+pub(super) fn reflected_entries(pins: &Pins) -> Result<Option<u32>, Error> {
+    let path = pins.map(object::REFLECTED);
+    let exists = path
+        .try_exists()
+        .map_err(Error::file("looking at", &path))?;
+    if !exists {
+        return Ok(None);
+    }
+    let info = MapInfo::from_pin(path).map_err(map_error(object::REFLECTED))?;
+    Ok(Some(info.max_entries()))
 }
 
 /// Names of the pinned maps whose shape is not the object's.
@@ -96,13 +117,18 @@ fn differing(object: &[u8], pins: &Pins) -> Result<Vec<(&'static str, Shape, Sha
         let Some(map) = object.maps.get(name) else {
             continue;
         };
+        let info = MapInfo::from_pin(pins.map(name)).map_err(map_error(name))?;
         let built = Shape {
             kind: map.map_type(),
             key: map.key_size(),
             value: map.value_size(),
-            entries: map.max_entries(),
+            // The operator's choice: any number serves.
+            entries: if name == object::REFLECTED {
+                info.max_entries()
+            } else {
+                map.max_entries()
+            },
         };
-        let info = MapInfo::from_pin(pins.map(name)).map_err(map_error(name))?;
         let installed = Shape {
             kind: info.map_type().map_err(map_error(name))? as u32,
             key: info.key_size(),

@@ -19,7 +19,7 @@ pub use record::{Device, Hook};
 pub use status::{ProgramStatus, Status};
 
 use crate::{Feature, Loaded, sys};
-use dynencap_abi::Config;
+use dynencap_abi::{Config, object::MAX_REFLECTED};
 use hook::{PROGRAMS, Place, Targets};
 use pin::Pins;
 use record::{Record, build_of};
@@ -47,6 +47,9 @@ pub struct Spec<'a> {
     pub cgroup: &'a Path,
     /// How TC programs are attached; `None`: as the kernel can do best.
     pub hook: Option<Hook>,
+    /// How many captured exits there can be at once; `None`: as many as there can be now, at first
+    /// [`dynencap_abi::object::MAX_REFLECTED`].
+    pub reflected: Option<u32>,
 }
 
 /// What [`Installation::install`] did.
@@ -210,7 +213,7 @@ impl Installation {
     ///
     /// [`Error::Shape`], and the kernel's.
     pub fn maps(&self, object: &[u8]) -> Result<Loaded, Error> {
-        map::open(object, &self.pins)
+        map::open(object, &self.pins, MAX_REFLECTED)
     }
 
     /// Name and index of the uplink.
@@ -282,6 +285,13 @@ impl Installation {
                 spec.cgroup.display().to_string(),
             ));
         }
+        if let (Some(installed), Some(wanted)) =
+            (map::reflected_entries(&self.pins)?, spec.reflected)
+            && installed != wanted
+        {
+            let (installed, wanted) = (installed.to_string(), wanted.to_string());
+            return Err(other("a number of captured exits of", installed, wanted));
+        }
         Ok(())
     }
 
@@ -289,7 +299,8 @@ impl Installation {
         self.pins.create()?;
         // First of all: by it the rest can be taken away, whatever happens.
         self.record.write(&self.pins)?;
-        let mut loaded = map::open(spec.object, &self.pins)?;
+        let entries = spec.reflected.unwrap_or(MAX_REFLECTED);
+        let mut loaded = map::open(spec.object, &self.pins, entries)?;
         loaded.set_config(config)?;
         self.repair(spec, cgroup, loaded).map(drop)
     }
@@ -351,7 +362,7 @@ impl Installation {
     }
 
     fn replace(&self, object: &[u8]) -> Result<(), Error> {
-        let mut loaded = map::open(object, &self.pins)?;
+        let mut loaded = map::open(object, &self.pins, MAX_REFLECTED)?;
         let (cgroup, _) = pin::open_cgroup(&self.record.cgroup)?;
         let targets = Targets {
             cgroup: &cgroup,

@@ -2,7 +2,10 @@
 
 use crate::{Error, Loaded, object::map_error};
 use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, MapError};
-use dynencap_abi::{Config, Exit, PathKey, PathState, Policy, PolicyExitKey, PortRange, object};
+use dynencap_abi::{
+    Config, Exit, FlowKey, PathKey, PathState, Policy, PolicyExitKey, PortRange, Reflected,
+    TunnelKey, TunnelSpec, object,
+};
 use std::mem::size_of;
 
 /// Policy and address; the prefix's length is aya's.
@@ -48,12 +51,12 @@ impl Loaded {
         Ok(policies)
     }
 
-    /// Every prefix of every policy, and whether it allows, in the order of the keys.
+    /// Every prefix of every policy, and its bits `POLICY_EXIT_…`, in the order of the keys.
     ///
     /// # Errors
     ///
     /// [`Error::Map`].
-    pub fn policy_exits(&self) -> Result<Vec<(PolicyExitKey, bool)>, Error> {
+    pub fn policy_exits(&self) -> Result<Vec<(PolicyExitKey, u32)>, Error> {
         let map: LpmTrie<&MapData, ExitKey, u32> = self.map_ref(object::POLICY_EXITS)?;
         let mut exits = Vec::new();
         for entry in map.iter() {
@@ -65,7 +68,7 @@ impl Loaded {
                 policy: bytes.word(),
                 address: bytes.array(),
             };
-            exits.push((key, value == 1));
+            exits.push((key, value));
         }
         exits.sort();
         Ok(exits)
@@ -88,7 +91,7 @@ impl Loaded {
                 PathKey {
                     gateway: key.array(),
                     destination_port: key.array(),
-                    flags: key.array::<1>()[0],
+                    flags: key.byte(),
                     reserved: 0,
                 },
                 PathState {
@@ -100,6 +103,78 @@ impl Loaded {
         }
         paths.sort_by_key(|(key, _)| *key);
         Ok(paths)
+    }
+
+    /// Every tunnel that ends here, in the order of the keys.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Map`].
+    pub fn tunnels(&self) -> Result<Vec<(TunnelKey, TunnelSpec)>, Error> {
+        type Tunnels<'a> =
+            HashMap<&'a MapData, [u8; size_of::<TunnelKey>()], [u8; size_of::<TunnelSpec>()]>;
+        let map: Tunnels<'_> = self.map_ref(object::TUNNELS)?;
+        let mut tunnels = Vec::new();
+        for entry in map.iter() {
+            let (key, spec) = entry.map_err(map_error(object::TUNNELS))?;
+            let mut key = Fields(&key);
+            let [header_len, flags, format, reserved] = spec;
+            tunnels.push((
+                TunnelKey {
+                    address: key.array(),
+                    protocol: key.byte(),
+                    reserved: key.byte(),
+                    port: key.array(),
+                },
+                TunnelSpec {
+                    header_len,
+                    flags,
+                    format,
+                    reserved,
+                },
+            ));
+        }
+        tunnels.sort_by_key(|(key, _)| *key);
+        Ok(tunnels)
+    }
+
+    /// Every captured exit that waits for its connection, and those of UDP peers, in the order of
+    /// the keys. The map changes meanwhile: what is evicted or taken while it is read may be
+    /// missing. (Captured less taken less those that are there were evicted: `Event`.)
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Map`].
+    pub fn reflected(&self) -> Result<Vec<(FlowKey, Reflected)>, Error> {
+        type Entries<'a> =
+            HashMap<&'a MapData, [u8; size_of::<FlowKey>()], [u8; size_of::<Reflected>()]>;
+        let map: Entries<'_> = self.map_ref(object::REFLECTED)?;
+        let mut entries = Vec::new();
+        for entry in map.iter() {
+            let (key, value) = match entry {
+                Ok(entry) => entry,
+                // It went while it was read.
+                Err(MapError::KeyNotFound) => continue,
+                Err(error) => return Err(map_error(object::REFLECTED)(error)),
+            };
+            entries.push((flow(&key), reflected(&value)));
+        }
+        entries.sort_by_key(|(key, _)| *key);
+        Ok(entries)
+    }
+
+    /// How many captured exits there can be at once.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Map`].
+    pub fn reflected_capacity(&self) -> Result<u32, Error> {
+        let name = object::REFLECTED;
+        let missing = Error::Missing { kind: "map", name };
+        match self.ebpf.map(name).ok_or(missing)? {
+            Map::LruHashMap(map) => Ok(map.info().map_err(map_error(name))?.max_entries()),
+            _ => Err(Error::Missing { kind: "map", name }),
+        }
     }
 
     fn map_ref<'a, T>(&'a self, name: &'static str) -> Result<T, Error>
@@ -130,16 +205,45 @@ fn policy(value: &[u8; size_of::<Policy>()]) -> Policy {
         port_count,
         reflect,
         ports,
-        default_exit: Exit {
-            gateway: bytes.array(),
-            source: bytes.array(),
-            header: bytes.array(),
-            source_port: bytes.array(),
-            destination_port: bytes.array(),
-            flags: bytes.array::<1>()[0],
-            header_len: bytes.array::<1>()[0],
-            reserved: bytes.array(),
-        },
+        default_exit: exit(&mut bytes),
+    }
+}
+
+fn exit(bytes: &mut Fields<'_>) -> Exit {
+    Exit {
+        gateway: bytes.array(),
+        source: bytes.array(),
+        header: bytes.array(),
+        source_port: bytes.array(),
+        destination_port: bytes.array(),
+        flags: bytes.byte(),
+        header_len: bytes.byte(),
+        reserved: bytes.array(),
+    }
+}
+
+fn flow(key: &[u8; size_of::<FlowKey>()]) -> FlowKey {
+    let mut bytes = Fields(key);
+    FlowKey {
+        source: bytes.array(),
+        destination: bytes.array(),
+        source_port: bytes.array(),
+        destination_port: bytes.array(),
+        protocol: bytes.byte(),
+        version: bytes.byte(),
+        reserved: bytes.array(),
+    }
+}
+
+fn reflected(value: &[u8; size_of::<Reflected>()]) -> Reflected {
+    let mut bytes = Fields(value);
+    Reflected {
+        exit: exit(&mut bytes),
+        cgroup: u64::from_ne_bytes(bytes.array()),
+        mark: bytes.word(),
+        flags: bytes.word(),
+        class: bytes.byte(),
+        reserved: bytes.array(),
     }
 }
 
@@ -156,6 +260,11 @@ impl Fields<'_> {
             }
             None => [0; N],
         }
+    }
+
+    fn byte(&mut self) -> u8 {
+        let [byte] = self.array();
+        byte
     }
 
     fn word(&mut self) -> u32 {
@@ -193,5 +302,23 @@ mod tests {
             last: 6100,
         };
         assert_eq!(policy(&written.to_bytes()), written);
+    }
+
+    #[test]
+    fn a_captured_exit_is_read_as_it_was_written() {
+        let written = Reflected {
+            exit: Exit {
+                gateway: [4; 16],
+                source: [5; 16],
+                flags: Exit::GATEWAY | Exit::REFLECTED,
+                ..Exit::NONE
+            },
+            cgroup: 6 << 40,
+            mark: 7 << 24,
+            flags: 7,
+            class: 0xb8,
+            reserved: [0; 7],
+        };
+        assert_eq!(reflected(&written.to_bytes()), written);
     }
 }
