@@ -3,18 +3,23 @@
 
 use crate::{
     checksum::InnerSum,
+    exit::Exit,
     flow::{Endpoint, FlowHash, mapped},
     frame::{self, Frame},
     map::{self, Config},
     outer::{self, Outer},
-    path, tell,
+    path,
+    plain::{self, Outcome},
+    socket::Socket,
+    storage::Storage,
+    tell,
     transport::{FRAGMENT_BITS, Fault, IPV4_LEN, IPV6_LEN, Transport},
     whose::{self, Found},
 };
 use dynencap_abi::{Config as Flags, MARK_DONE, MARK_MASK, MARK_SENTINEL, MAX_PAYLOAD_LEN, Reason};
 
 const IPIP: u8 = 4;
-const IPV6_IN: u8 = 41;
+pub(crate) const IPV6_IN: u8 = 41;
 
 /// Where the program runs.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -27,13 +32,11 @@ pub(crate) enum Hook {
 #[inline(always)]
 pub(crate) fn run(frame: &mut Frame) -> i32 {
     // 0
-    let reason = if frame.mark() & MARK_MASK == MARK_DONE {
-        Reason::AlreadyEncapsulated
-    } else {
-        encapsulate(frame, Hook::Uplink)
-    };
-    map::count(reason);
-    match reason {
+    if frame.mark() & MARK_MASK == MARK_DONE {
+        map::count(Reason::AlreadyEncapsulated);
+        return frame::verdict(Reason::AlreadyEncapsulated);
+    }
+    match encapsulate(frame, Hook::Uplink) {
         Reason::Segmenting => match map::config() {
             Some(config) => frame::send_from(config.segmenter),
             None => frame::SHOT,
@@ -43,21 +46,41 @@ pub(crate) fn run(frame: &mut Frame) -> i32 {
     }
 }
 
-/// Steps 1 to 15, and the counting in the socket's storage.
+/// Steps 1 to 15, and all counting.
 #[inline(always)]
 pub(crate) fn encapsulate(frame: &mut Frame, hook: Hook) -> Reason {
-    // 1
-    let protocol = frame.protocol();
-    if protocol != frame::IPV6 && protocol != frame::IPV4 {
-        return if frame.mark() & MARK_SENTINEL != 0 {
-            Reason::MarkedNotIp
-        } else {
-            Reason::NotIp
-        };
-    }
+    let reason = match frame.protocol() {
+        frame::IPV6 | frame::IPV4 => {
+            let socket = frame.socket();
+            let storage = socket.and_then(Socket::storage);
+            // No closure: LLVM would make a function of it.
+            let outcome = match storage {
+                Some(storage) => plain::encapsulate(frame, storage),
+                None => Outcome::Left,
+            };
+            match (outcome, storage) {
+                (Outcome::Encapsulated, _) => return Reason::Encapsulated,
+                (Outcome::NoRoom, Some(storage)) => {
+                    storage.count_drop(Reason::NoRoom);
+                    Reason::NoRoom
+                }
+                _ => ip(frame, socket, storage, hook),
+            }
+        }
+        // 1
+        _ if frame.mark() & MARK_SENTINEL != 0 => Reason::MarkedNotIp,
+        _ => Reason::NotIp,
+    };
+    map::count(reason);
+    reason
+}
+
+/// Steps 2 to 15 for any packet, and the counting in the socket's storage.
+#[inline(always)]
+fn ip(frame: &mut Frame, socket: Option<Socket>, storage: Option<Storage>, hook: Hook) -> Reason {
     // 2 to 5
     let mut place = whose::Place::uninit();
-    let (found, config) = match whose::find(frame, &mut place) {
+    let (found, config) = match whose::find(frame, socket, storage, &mut place) {
         Ok(found) => found,
         Err(reason) => return reason,
     };
@@ -79,15 +102,57 @@ pub(crate) fn encapsulate(frame: &mut Frame, hook: Hook) -> Reason {
 }
 
 /// The packet as far as the outer headers depend on it.
-struct Inner {
-    protocol: u8,
-    traffic_class: u8,
-    hop_limit: u8,
+pub(crate) struct Inner {
+    pub(crate) protocol: u8,
+    pub(crate) traffic_class: u8,
+    pub(crate) hop_limit: u8,
     /// Of IPv4, as it stands in memory; 0 for IPv6.
-    identification: u16,
-    source: [u64; 2],
-    destination: [u64; 2],
-    transport: Transport,
+    pub(crate) identification: u16,
+    pub(crate) source: [u64; 2],
+    pub(crate) destination: [u64; 2],
+}
+
+impl Inner {
+    /// The outer headers from `source`, which announce `length`. Of the flow key the packet's
+    /// addresses are known; the rest of it is its protocol and the ports.
+    #[inline(always)]
+    pub(crate) fn outer(
+        &self,
+        source: [u64; 2],
+        protocol: u8,
+        [source_port, destination_port]: [u16; 2],
+        exit: &Exit,
+        config: &Config,
+        length: u32,
+    ) -> Outer {
+        let hash = FlowHash::new(
+            Endpoint {
+                address: self.source,
+                port: source_port,
+            },
+            Endpoint {
+                address: self.destination,
+                port: destination_port,
+            },
+            protocol,
+        );
+        Outer {
+            source,
+            protocol: self.protocol,
+            traffic_class: self.traffic_class,
+            hop_limit: match config.hop_limit as u8 {
+                0 => self.hop_limit,
+                hop_limit => hop_limit,
+            },
+            flow_label: hash.label(),
+            identification: self.identification,
+            source_port: match exit.source_port() {
+                0 => hash.port().to_be(),
+                port => port,
+            },
+            length: length as u16,
+        }
+    }
 }
 
 #[inline(always)]
@@ -109,7 +174,7 @@ fn wrap(frame: &mut Frame, found: &Found, config: &Config, hook: Hook) -> Result
     }
     // 8, 9
     let is_ipv6 = frame.protocol() == frame::IPV6;
-    let inner = if is_ipv6 {
+    let (inner, transport) = if is_ipv6 {
         ipv6(frame, len)?
     } else {
         ipv4(frame, len)?
@@ -138,8 +203,7 @@ fn wrap(frame: &mut Frame, found: &Found, config: &Config, hook: Hook) -> Result
     let mut need = len + overhead;
     if is_super_packet {
         // GSO runs behind this program, and there nobody counts what it drops.
-        let headers_len = inner
-            .transport
+        let headers_len = transport
             .headers_len(frame, len)
             .map_err(|fault| match fault {
                 Fault::Shape if may_segment => Reason::Segmenting,
@@ -155,43 +219,24 @@ fn wrap(frame: &mut Frame, found: &Found, config: &Config, hook: Hook) -> Result
             return Err(Reason::TooBig);
         }
         let told = limit.saturating_sub(overhead);
-        return Err(tell::too_big(frame, inner.transport, told, need - overhead));
+        return Err(tell::too_big(frame, transport, told, need - overhead));
     }
     // 13
     let inner_sum = if is_checksummed {
-        InnerSum::of(frame, inner.transport, len).ok_or(Reason::NoChecksum)?
+        InnerSum::of(frame, transport, len).ok_or(Reason::NoChecksum)?
     } else {
         InnerSum::NOT_ASKED
     };
     // 14, 15
-    let [source_port, destination_port] = inner.transport.ports(frame);
-    let hash = FlowHash::new(
-        Endpoint {
-            address: inner.source,
-            port: source_port,
-        },
-        Endpoint {
-            address: inner.destination,
-            port: destination_port,
-        },
-        inner.transport.protocol(),
+    let ports = transport.ports(frame);
+    let outer = inner.outer(
+        outer_source,
+        transport.protocol(),
+        ports,
+        exit,
+        config,
+        length,
     );
-    let outer = Outer {
-        source: outer_source,
-        protocol: inner.protocol,
-        traffic_class: inner.traffic_class,
-        hop_limit: match config.hop_limit as u8 {
-            0 => inner.hop_limit,
-            hop_limit => hop_limit,
-        },
-        flow_label: hash.label(),
-        identification: inner.identification,
-        source_port: match exit.source_port() {
-            0 => hash.port().to_be(),
-            port => port,
-        },
-        length: length as u16,
-    };
     if is_checksummed || !Outer::is_plain(exit) {
         // A copy: an address that is handed on would keep the original in memory.
         let outer = outer;
@@ -201,7 +246,7 @@ fn wrap(frame: &mut Frame, found: &Found, config: &Config, hook: Hook) -> Result
 }
 
 #[inline(always)]
-fn ipv6(frame: &mut Frame, len: u32) -> Result<Inner, Reason> {
+fn ipv6(frame: &mut Frame, len: u32) -> Result<(Inner, Transport), Reason> {
     if len < IPV6_LEN {
         return Err(Reason::Malformed);
     }
@@ -217,19 +262,19 @@ fn ipv6(frame: &mut Frame, len: u32) -> Result<Inner, Reason> {
     let hop_limit = header.read::<u8, 7>();
     let source = header.address::<8, 16>();
     let destination = header.address::<24, 32>();
-    Ok(Inner {
+    let inner = Inner {
         protocol: IPV6_IN,
         traffic_class: (version_class_label >> 20) as u8,
         hop_limit,
         identification: 0,
         source,
         destination,
-        transport: Transport::behind_ipv6(frame, next_header, len),
-    })
+    };
+    Ok((inner, Transport::behind_ipv6(frame, next_header, len)))
 }
 
 #[inline(always)]
-fn ipv4(frame: &mut Frame, len: u32) -> Result<Inner, Reason> {
+fn ipv4(frame: &mut Frame, len: u32) -> Result<(Inner, Transport), Reason> {
     if len < IPV4_LEN {
         return Err(Reason::Malformed);
     }
@@ -244,18 +289,22 @@ fn ipv4(frame: &mut Frame, len: u32) -> Result<Inner, Reason> {
         return Err(Reason::BadLength);
     }
     let is_fragment = u16::from_be(header.read::<u16, 6>()) & FRAGMENT_BITS != 0;
-    Ok(Inner {
+    let inner = Inner {
         protocol: IPIP,
         traffic_class: header.read::<u8, 1>(),
         hop_limit: header.read::<u8, 8>(),
         identification: header.read::<u16, 4>(),
         source: mapped(header.read::<u32, 12>()),
         destination: mapped(header.read::<u32, 16>()),
-        transport: Transport::behind_ipv4(header.read::<u8, 9>(), header_len, is_fragment),
-    })
+    };
+    let protocol = header.read::<u8, 9>();
+    Ok((
+        inner,
+        Transport::behind_ipv4(protocol, header_len, is_fragment),
+    ))
 }
 
 #[inline(always)]
-fn is_set(address: [u64; 2]) -> bool {
+pub(crate) fn is_set(address: [u64; 2]) -> bool {
     address[0] | address[1] != 0
 }

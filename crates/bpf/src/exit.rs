@@ -184,6 +184,33 @@ impl Exit {
         [g0, g1, s0, s1, h0, h1, h2, h3, self.tail]
     }
 
+    /// An IPv6 header, and behind UDP none or one word of custom header.
+    #[inline(always)]
+    pub(crate) fn is_plain(&self) -> bool {
+        use dynencap_abi::Exit as Abi;
+        const ASKED: u64 = ((Abi::GATEWAY | Abi::IPV4) as u64) << Exit::FLAGS_SHIFT
+            | 0xf7 << Exit::HEADER_LEN_SHIFT;
+        self.tail & ASKED == u64::from(Abi::GATEWAY) << Self::FLAGS_SHIFT
+    }
+
+    /// As [`Exit::read_volatile`], but for the words of the custom header behind the first.
+    ///
+    /// # Safety
+    /// `from` points to an aligned `Exit`.
+    #[inline(always)]
+    pub(crate) unsafe fn read_plain(from: *const Self) -> Self {
+        let words = from.cast::<u64>();
+        // SAFETY: six of nine words, of which the caller vouches.
+        unsafe {
+            Self {
+                gateway: [words.read_volatile(), words.add(1).read_volatile()],
+                source: [words.add(2).read_volatile(), words.add(3).read_volatile()],
+                header: [words.add(4).read_volatile(), 0, 0, 0],
+                tail: words.add(8).read_volatile(),
+            }
+        }
+    }
+
     /// Word by word, each loaded once and where it stands: what another CPU may be writing.
     ///
     /// # Safety

@@ -136,6 +136,13 @@ impl Frame {
         unsafe { (*self.skb).len }.saturating_sub(ETHERNET_LEN)
     }
 
+    /// As [`Frame::len`] where it is known that the Ethernet header is there; else too great.
+    #[inline(always)]
+    pub(crate) fn len_behind_ethernet(&self) -> u32 {
+        // SAFETY: as in `mark`.
+        unsafe { (*self.skb).len }.wrapping_sub(ETHERNET_LEN)
+    }
+
     /// The value itself, of which the verifier then knows nothing: what it learned by the branches
     /// so far would make it follow all that comes behind for each of them. The frame's length is
     /// added and taken away again (by exclusive or, LLVM would mask first what is masked after).
@@ -173,6 +180,16 @@ impl Frame {
                 self.checked(at, N)?
             }
         };
+        Some(View {
+            start,
+            frame: PhantomData,
+        })
+    }
+
+    /// The N bytes from `offset` on, if they lie in the linear part.
+    #[inline(always)]
+    pub(crate) fn linear<const N: usize>(&self, offset: u32) -> Option<View<'_, N>> {
+        let start = self.checked(i64::from(ETHERNET_LEN + offset), N)?;
         Some(View {
             start,
             frame: PhantomData,

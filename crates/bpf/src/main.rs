@@ -31,6 +31,7 @@ mod map;
 mod mark;
 mod outer;
 mod path;
+mod plain;
 mod policy;
 mod segmented;
 mod set_option;

@@ -12,7 +12,10 @@ use aya_ebpf::{
     btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray},
     macros::btf_map,
 };
-use core::mem::{offset_of, size_of};
+use core::{
+    mem::{offset_of, size_of},
+    ptr::NonNull,
+};
 use dynencap_abi::{
     Event, PathState, Reason, TunnelSpec,
     object::{MAX_CLOSING, MAX_PATHS, MAX_POLICIES, MAX_POLICY_EXITS, MAX_TUNNELS},
@@ -89,6 +92,12 @@ impl Config {
         self.flags & flag != 0
     }
 
+    /// What `SocketState::checked` is for an exit of this generation that may be used.
+    #[inline(always)]
+    pub(crate) fn wanted(&self, generation: u32) -> u64 {
+        u64::from(self.policy_generation) << 32 | u64::from(generation)
+    }
+
     /// Outer source for IPv4 packets in IPv6; all zero: none.
     #[inline(always)]
     pub(crate) fn source(&self) -> [u64; 2] {
@@ -128,15 +137,36 @@ pub(crate) fn tunnel(key: &TunnelKey) -> Option<u32> {
     unsafe { TUNNELS.get(key) }.map(|spec| u32::from(spec.header_len))
 }
 
-/// Adds one to the reason's counter.
-#[inline(always)]
-pub(crate) fn count(reason: Reason) {
-    if let Some(counter) = COUNTERS.get_ptr_mut(reason as u32) {
+/// A reason's counter.
+#[derive(Clone, Copy)]
+pub(crate) struct Counter(NonNull<u64>);
+
+impl Counter {
+    /// `None` cannot happen, as in [`config`].
+    #[inline(always)]
+    pub(crate) fn of(reason: Reason) -> Option<Self> {
+        COUNTERS
+            .get_ptr_mut(reason as u32)
+            .and_then(NonNull::new)
+            .map(Self)
+    }
+
+    #[inline(always)]
+    pub(crate) fn add_one(self) {
+        let counter = self.0.as_ptr();
         // SAFETY: a value of this CPU, and TC programs do not interrupt each other on one CPU
         // (bottom halves are off), so a plain add is enough. An atomic one would cost 5 ns,
         // and with relaxed order LLVM makes a non-fetching add of it even where the result is
         // used.
         unsafe { *counter = (*counter).wrapping_add(1) }
+    }
+}
+
+/// Adds one to the reason's counter.
+#[inline(always)]
+pub(crate) fn count(reason: Reason) {
+    if let Some(counter) = Counter::of(reason) {
+        counter.add_one();
     }
 }
 

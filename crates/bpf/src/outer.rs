@@ -53,6 +53,19 @@ impl Outer {
     /// its own). On `None` the frame is to be dropped.
     #[inline(always)]
     pub(crate) fn push_ipv6(&self, frame: &mut Frame, exit: &Exit) -> Option<()> {
+        self.make_room_for_ipv6(frame, exit)?;
+        self.fill_ipv6(frame, exit)
+    }
+
+    /// The first half of [`Outer::push_ipv6`].
+    #[inline(always)]
+    pub(crate) fn make_room_for_ipv6(&self, frame: &mut Frame, exit: &Exit) -> Option<()> {
+        frame.adjust_room(exit.overhead() as i32, room(exit, ENCAP_L3_IPV6))
+    }
+
+    /// The second half.
+    #[inline(always)]
+    pub(crate) fn fill_ipv6(&self, frame: &mut Frame, exit: &Exit) -> Option<()> {
         self.write_ipv6(frame, exit)?;
         if exit.has_udp() {
             self.write_udp(frame, exit, IPV6_LEN, 0)?;
@@ -69,7 +82,6 @@ impl Outer {
 
     #[inline(always)]
     fn write_ipv6(&self, frame: &mut Frame, exit: &Exit) -> Option<()> {
-        frame.adjust_room(exit.overhead() as i32, room(exit, ENCAP_L3_IPV6))?;
         let class_label = u32::from(self.traffic_class) << 20 | self.flow_label;
         // Ethernet type and IPv6 header as one, for a single comparison with `data_end`.
         let mut space = frame.space::<42>(-2)?;
@@ -129,6 +141,7 @@ pub(crate) fn push_any(
     if exit.is_ipv4() {
         write_ipv4(frame, outer, exit)?;
     } else {
+        outer.make_room_for_ipv6(frame, exit)?;
         outer.write_ipv6(frame, exit)?;
     }
     if !exit.has_udp() {

@@ -12,7 +12,6 @@ use dynencap_abi::{MARK_DONE, MARK_MASK, Reason};
 #[inline(always)]
 pub(crate) fn run(frame: &mut Frame) -> i32 {
     let reason = egress::encapsulate(frame, Hook::Segmenter);
-    map::count(reason);
     let Some(config) = map::config() else {
         return frame::SHOT;
     };

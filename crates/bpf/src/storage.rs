@@ -72,6 +72,20 @@ impl Storage {
         None
     }
 
+    /// As [`Storage::read`], once, and of the custom header its first word: the whole where
+    /// [`Exit::is_plain`].
+    #[inline(always)]
+    pub(crate) fn read_plain(self) -> Option<(Exit, u32)> {
+        let generation = self.generation();
+        // SAFETY: as in `read`.
+        let exit = unsafe { Exit::read_plain(self.slot(generation)) };
+        if self.generation() == generation {
+            Some((exit, generation))
+        } else {
+            None
+        }
+    }
+
     /// The exit in use, for those who hold the socket's lock (the socket-option hooks and
     /// `sock_ops` do).
     #[inline(always)]

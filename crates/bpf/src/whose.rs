@@ -10,6 +10,7 @@ use crate::{
     lookup::{self, Flow, Table},
     map::{self, Config},
     policy::InForce,
+    socket::Socket,
     storage::Storage,
     transport::{FRAGMENT_BITS, IPV4_LEN, IPV6_LEN, TCP, Transport},
 };
@@ -31,16 +32,15 @@ pub(crate) struct Found {
 /// Nothing stands in it at first: LLVM would fill it with zeros by a loop over bytes.
 pub(crate) type Place = MaybeUninit<Found>;
 
-/// Steps 2 to 5.
+/// Steps 2 to 5, for a packet of this socket, which has that storage.
 #[inline(always)]
 pub(crate) fn find<'p>(
     frame: &mut Frame,
+    socket: Option<Socket>,
+    storage: Option<Storage>,
     place: &'p mut Place,
 ) -> Result<(&'p Found, &'static Config), Reason> {
-    let socket = frame.socket();
-    if let Some(socket) = socket
-        && let Some(storage) = socket.storage()
-    {
+    if let Some(storage) = storage {
         return admit(frame, storage, Sender::Packets, place);
     }
     if !is_marked(frame) && socket.is_some_and(|socket| socket.state() != TCP_CLOSE) {
@@ -87,7 +87,7 @@ fn admit<'p>(
         return Err(Reason::NoGateway);
     }
     let config = map::config().ok_or(Reason::NoRoom)?;
-    let wanted = u64::from(config.policy_generation) << 32 | u64::from(generation);
+    let wanted = config.wanted(generation);
     if storage.checked() != wanted {
         let can_ask = sender == Sender::Packets || config.policy_generation == 0;
         if !can_ask || !is_allowed(frame, &found.exit) {
