@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 mod bpf;
 mod child;
 mod ci;
+mod gate;
 mod guest;
 mod peers;
 mod record;
@@ -26,6 +27,8 @@ enum Command {
     Bpf(bpf::Args),
     /// Run everything that has to pass before a change is kept
     Ci(ci::Args),
+    /// Refuse what is slower: counts, and comparisons with another revision
+    Gate(gate::Args),
     /// Run the kernel tests on Debian's kernels in QEMU
     Guest(guest::Args),
     /// Measure the data path beside its peers, and write docs/performance.md (needs root)
@@ -39,6 +42,7 @@ fn main() -> anyhow::Result<()> {
         Command::Setup(args) => setup::run(&args),
         Command::Bpf(args) => bpf::run(&args),
         Command::Ci(args) => ci::run(&args),
+        Command::Gate(args) => gate::run(&args),
         Command::Guest(args) => guest::run(&args),
         Command::Peers(args) => peers::run(&args),
         Command::Record(args) => record::run(&args),

@@ -49,6 +49,7 @@ pub struct Machine {
     clock: u64,
     random: u64,
     budget: u64,
+    meter: Meter,
 }
 
 impl Machine {
@@ -78,6 +79,7 @@ impl Machine {
             clock: 0,
             random: 0,
             budget: DEFAULT_BUDGET,
+            meter: Meter::default(),
         }
     }
 
@@ -99,6 +101,12 @@ impl Machine {
     /// How many instructions a run may take.
     pub fn set_budget(&mut self, instructions: u64) {
         self.budget = instructions;
+    }
+
+    /// What the last run of any program cost, also of one that faulted.
+    #[must_use]
+    pub fn meter(&self) -> Meter {
+        self.meter
     }
 
     /// Runs a TC program over a frame and leaves the frame as the program left it.
@@ -186,6 +194,7 @@ impl Machine {
                 .min(self.budget);
             let stop = cpu.run(&program.code, &mut self.memory, &mut host, limit);
             (redirect, retval) = (host.redirect, host.retval);
+            self.meter = cpu.meter;
             let kind = match stop {
                 Ok(Stop::Exited(value)) if self.references.is_empty() => {
                     return Ok(Run {

@@ -94,6 +94,7 @@ fn creation_reads_kind_and_cgroup_and_makes_storage() {
         panic!("refused");
     };
     assert_eq!(machine.mark(socket), 0x0206);
+    assert_eq!(machine.meter().helpers, 2);
     assert_eq!(
         machine.storage("map0", socket).unwrap(),
         Some(77u64.to_le_bytes().to_vec())
