@@ -13,6 +13,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 mod fuzz;
+mod gate;
 pub(crate) mod suite;
 
 /// Manifests of all workspaces, the main one first.
@@ -41,6 +42,9 @@ pub(crate) struct Args {
     /// Only these steps
     #[arg(long, value_delimiter = ',')]
     only: Vec<Step>,
+    /// The revision that the gate compares with
+    #[arg(long, value_name = "REV")]
+    against: Option<String>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -50,6 +54,7 @@ enum Step {
     Clippy,
     Doc,
     Bpf,
+    Gate,
     Test,
     Fuzz,
     Deny,
@@ -59,12 +64,13 @@ enum Step {
 
 impl Step {
     /// Cheap ones first, then those that build upon one another.
-    const ORDER: [Self; 10] = [
+    const ORDER: [Self; 11] = [
         Self::Format,
         Self::Setup,
         Self::Clippy,
         Self::Doc,
         Self::Bpf,
+        Self::Gate,
         Self::Test,
         Self::Fuzz,
         Self::Deny,
@@ -82,6 +88,7 @@ impl Step {
 struct Run {
     root: PathBuf,
     long: bool,
+    against: Option<String>,
     started: Instant,
     limits: Limits,
     /// What ran, a line each.
@@ -98,6 +105,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let mut run = Run {
         root: root.to_owned(),
         long: args.long,
+        against: args.against.clone(),
         started: Instant::now(),
         limits: Limits::new((!args.long).then_some(LIMIT))?,
         ran: Vec::new(),
@@ -150,6 +158,7 @@ impl Run {
                     .env("RUSTDOCFLAGS", "-Dwarnings"),
             ),
             Step::Bpf => self.bpf(),
+            Step::Gate => self.gate(),
             Step::Test => self.test(),
             Step::Fuzz => self.fuzz(),
             Step::Deny => self.deny(),

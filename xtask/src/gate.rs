@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 use base::Base;
 use count::Counts;
 use judge::{Acceptance, Verdict, acceptances, judge};
-use program::{Kind, Program};
+use program::{Answer, Kind, Program};
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -123,8 +123,10 @@ fn counts(programs: &Programs, object: &Path) -> anyhow::Result<Counts> {
 }
 
 fn asked(program: &Program, arguments: &[impl AsRef<OsStr>]) -> anyhow::Result<Counts> {
-    let counts = program.ask(arguments)?;
-    counts.context("a count needs nothing that a machine may lack")
+    match program.ask(arguments)? {
+        Answer::Counts(counts) => Ok(counts),
+        Answer::Unavailable(why) => bail!("{why}"),
+    }
 }
 
 impl Gate {
@@ -214,13 +216,24 @@ impl Gate {
             let arguments = [OsStr::new("kernel"), object.as_os_str()];
             programs.object.ask(&arguments)
         };
-        let new = load(&self.root.join(OBJECT));
-        let (Some(old), Some(new)) = (load(&file)?, new?) else {
-            let what = "verifier and JIT: this process may not load BPF programs";
-            self.skipped.push(what.to_owned());
-            return Ok(());
+        let new = match load(&self.root.join(OBJECT))? {
+            Answer::Counts(counts) => counts,
+            Answer::Unavailable(why) => {
+                self.skipped.push(format!("verifier and JIT: {why}"));
+                return Ok(());
+            }
         };
-        self.compared("verifier and JIT", base, &old, &new, accepted);
+        match load(&file) {
+            Ok(Answer::Counts(old)) => {
+                self.compared("verifier and JIT", base, &old, &new, accepted);
+            }
+            // What was wrong with it then is not this revision's fault.
+            Ok(Answer::Unavailable(why)) => self.skipped.push(format!("verifier and JIT: {why}")),
+            Err(error) => self.skipped.push(format!(
+                "verifier and JIT: the object of {} does not load: {error:#}",
+                base.short()
+            )),
+        }
         Ok(())
     }
 

@@ -9,7 +9,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-/// What tests and recording run.
+/// What tests, the gate and recording run.
 const TEST_PACKAGES: &[&str] = &[
     "bind9-dnsutils",
     "curl",
@@ -22,6 +22,7 @@ const TEST_PACKAGES: &[&str] = &[
     "openssh-server",
     "tcpdump",
     "tshark",
+    "valgrind",
 ];
 
 /// The compiler with the sources of `core`, and what the linker is built with.

@@ -21,7 +21,7 @@ impl Row {
     /// In percent; from nothing to something is infinite.
     pub(crate) fn change(&self) -> f64 {
         match (self.old, self.new) {
-            (Some(old), Some(new)) if old != new => (new as f64 / old as f64 - 1.0) * 100.0,
+            (Some(old), Some(new)) if old != new => (new as f64 - old as f64) * 100.0 / old as f64,
             _ => 0.0,
         }
     }

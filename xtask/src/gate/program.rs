@@ -37,6 +37,15 @@ impl Kind {
     }
 }
 
+/// What a program says.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    /// Its numbers.
+    Counts(Counts),
+    /// Why this machine does not allow what it was asked for.
+    Unavailable(String),
+}
+
 /// A program, ready to run.
 #[derive(Clone, Debug)]
 pub(crate) struct Program {
@@ -85,18 +94,19 @@ impl Program {
         &self.path
     }
 
-    /// Runs it and reads its lines; `None` where this machine does not allow that.
-    pub(crate) fn ask(&self, arguments: &[impl AsRef<OsStr>]) -> anyhow::Result<Option<Counts>> {
+    /// Runs it and reads its lines.
+    pub(crate) fn ask(&self, arguments: &[impl AsRef<OsStr>]) -> anyhow::Result<Answer> {
         let output = Command::new(&self.path)
             .args(arguments)
             .stdin(Stdio::null())
             .output()
             .with_context(|| self.path.display().to_string())?;
+        let said = || String::from_utf8_lossy(&output.stderr).trim().to_owned();
         if output.status.code() == Some(UNAVAILABLE) {
-            return Ok(None);
+            return Ok(Answer::Unavailable(said()));
         }
         if !output.status.success() {
-            bail!("{}", String::from_utf8_lossy(&output.stderr).trim());
+            bail!("{}: {}", output.status, said());
         }
         let counts = parse_lines(&String::from_utf8(output.stdout)?)?;
         ensure!(
@@ -104,6 +114,6 @@ impl Program {
             "{} measured nothing",
             self.path.display()
         );
-        Ok(Some(counts))
+        Ok(Answer::Counts(counts))
     }
 }

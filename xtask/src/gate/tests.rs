@@ -56,7 +56,10 @@ fn committed() -> PathBuf {
 
 fn kernel(object: &Path) -> Option<Counts> {
     let arguments = [OsStr::new("kernel"), object.as_os_str()];
-    programs().object.ask(&arguments).unwrap()
+    match programs().object.ask(&arguments).unwrap() {
+        Answer::Counts(counts) => Some(counts),
+        Answer::Unavailable(_) => None,
+    }
 }
 
 fn subjects(verdict: &Verdict) -> Vec<String> {

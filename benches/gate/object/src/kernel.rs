@@ -1,11 +1,13 @@
 //! What the running kernel makes of an object: instructions that its verifier processed, and
 //! bytes of machine code. Everything is loaded, nothing attached.
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use aya::programs::{Program, ProgramError, ProgramInfo};
 use aya::{EbpfError, EbpfLoader, maps::MapError};
 use std::collections::BTreeMap;
 use std::io;
+
+const FORBIDDEN: &str = "this process may not load BPF programs";
 
 /// Of one program.
 pub(crate) struct Cost {
@@ -14,14 +16,14 @@ pub(crate) struct Cost {
     pub(crate) jited: u32,
 }
 
-/// Each program's, by name; `None` where this process may not load programs.
-pub(crate) fn costs(bytes: &[u8]) -> anyhow::Result<Option<BTreeMap<String, Cost>>> {
+/// Each program's, by name; or why this machine does not tell.
+pub(crate) fn costs(bytes: &[u8]) -> anyhow::Result<Result<BTreeMap<String, Cost>, &'static str>> {
     let mut ebpf = match EbpfLoader::new().load(bytes) {
         Ok(ebpf) => ebpf,
         Err(EbpfError::MapError(MapError::CreateError { io_error, .. }))
             if is_forbidden(&io_error) =>
         {
-            return Ok(None);
+            return Ok(Err(FORBIDDEN));
         }
         Err(error) => return Err(error).context("the object does not load"),
     };
@@ -30,12 +32,12 @@ pub(crate) fn costs(bytes: &[u8]) -> anyhow::Result<Option<BTreeMap<String, Cost
         let info = match load(program) {
             Ok(info) => info,
             Err(ProgramError::LoadError { io_error, .. }) if is_forbidden(&io_error) => {
-                return Ok(None);
+                return Ok(Err(FORBIDDEN));
             }
             Err(error) => return Err(error).with_context(|| name.to_owned()),
         };
         let Some(verified) = info.verified_instruction_count() else {
-            bail!("this kernel does not tell what its verifier did (5.16 and later do)");
+            return Ok(Err("this kernel does not tell what its verifier did"));
         };
         let cost = Cost {
             verified,
@@ -43,7 +45,7 @@ pub(crate) fn costs(bytes: &[u8]) -> anyhow::Result<Option<BTreeMap<String, Cost
         };
         costs.insert(name.to_owned(), cost);
     }
-    Ok(Some(costs))
+    Ok(Ok(costs))
 }
 
 fn is_forbidden(error: &io::Error) -> bool {

@@ -31,7 +31,7 @@ struct Cli {
 enum Command {
     /// Instructions and helper calls of each path in the vm, size and stack of each program
     Count { object: PathBuf },
-    /// What the running kernel makes of each program
+    /// What the running kernel makes of each program; exit status 69 where it does not tell
     Kernel { object: PathBuf },
     /// How long the commonest paths take in the vm
     Time { object: PathBuf },
@@ -42,9 +42,12 @@ fn main() -> anyhow::Result<ExitCode> {
     match Cli::parse().command {
         Command::Count { object } => count(&read(object)?)?,
         Command::Kernel { object } => {
-            let Some(costs) = kernel::costs(&read(object)?)? else {
-                eprintln!("this process may not load BPF programs");
-                return Ok(ExitCode::from(UNAVAILABLE));
+            let costs = match kernel::costs(&read(object)?)? {
+                Ok(costs) => costs,
+                Err(why) => {
+                    eprintln!("{why}");
+                    return Ok(ExitCode::from(UNAVAILABLE));
+                }
             };
             for (name, cost) in costs {
                 println!(
