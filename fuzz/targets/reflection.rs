@@ -66,7 +66,10 @@ fuzz_target!(
                 let source = Ipv6Addr::from(addresses(&frame)[0]);
                 let nobody = match source.to_ipv4_mapped().filter(|_| frame.ethertype == 0x0800) {
                     Some(ip) => ip.is_unspecified() || ip.is_multicast() || ip.is_broadcast(),
-                    None => source.is_unspecified() || source.is_multicast(),
+                    None => {
+                        let mapped = source.to_ipv4_mapped().is_some();
+                        source.is_unspecified() || source.is_multicast() || mapped
+                    }
                 };
                 assert!(nobody, "BadOuter, and {reason:?} at ingress");
             }

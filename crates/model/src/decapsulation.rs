@@ -1,11 +1,10 @@
 //! Ingress, section 4 steps 8 to 10: what came through a tunnel is delivered without its outer
 //! headers. Whether it came through one, `tunnel` decides.
 
-use crate::checksum;
 use crate::ecn::Ecn;
 use crate::packet::{Port, Sink};
 use crate::tunnel::Tunnelled;
-use crate::wire::{Ip, be16};
+use crate::wire::Ip;
 use dynencap_abi::Reason;
 
 /// Emits the inner packet, or says why it emitted nothing.
@@ -27,19 +26,8 @@ pub(crate) fn decapsulate(tunnelled: &Tunnelled<'_>, sink: &mut impl Sink) -> Re
         return Ok(());
     }
     match inner {
-        Ip::V4(ip) => {
-            let mut header = *ip.header;
-            let before = be16(&header, 0);
-            header[1] = class;
-            let checksum = checksum::update(be16(&header, 10), before, be16(&header, 0));
-            header[10..12].copy_from_slice(&checksum.to_be_bytes());
-            emit(ethertype, &header, inner_bytes, sink);
-        }
-        Ip::V6(ip) => {
-            let mut header = *ip.header;
-            header[1] = header[1] & 0x0f | class << 4;
-            emit(ethertype, &header, inner_bytes, sink);
-        }
+        Ip::V4(ip) => emit(ethertype, &ip.with_class(class), inner_bytes, sink),
+        Ip::V6(ip) => emit(ethertype, &ip.with_class(class), inner_bytes, sink),
     }
     Ok(())
 }

@@ -6,17 +6,17 @@ use crate::path::Paths;
 use crate::policy::Policies;
 use crate::socket::{Socket, SocketKind};
 use crate::tunnel::Tunnels;
-use dynencap_abi::option::{AF_INET, AF_INET6, EPERM, IPPROTO_MPTCP};
+use dynencap_abi::option::{AF_INET, AF_INET6, ENCAP_GW, ENCAP_UDP, EPERM, IPPROTO_MPTCP};
 use dynencap_abi::{
-    Config, Event, Exit, FlowKey, PathKey, PathState, Policy, PolicyExitKey, Reason, TunnelKey,
-    TunnelSpec,
+    Config, Event, Exit, FlowKey, PathKey, PathState, Policy, PolicyExitKey, Reason, Reflected,
+    TunnelKey, TunnelSpec,
 };
 use std::collections::BTreeMap;
 
 /// Model of one host.
 ///
-/// Its maps evict nothing: that `CLOSING` and `PATHS` are LRU hashes in the kernel is not
-/// modelled, nor that a full map refuses an entry.
+/// Its maps evict nothing: that `CLOSING`, `PATHS` and `REFLECTED` are LRU hashes in the kernel is
+/// not modelled, nor that a full map refuses an entry.
 #[derive(Clone, Debug)]
 pub struct Host {
     pub(crate) config: Config,
@@ -24,6 +24,7 @@ pub struct Host {
     pub(crate) policies: Policies,
     pub(crate) paths: Paths,
     pub(crate) closing: BTreeMap<FlowKey, Exit>,
+    pub(crate) reflected: BTreeMap<FlowKey, Reflected>,
     pub(crate) now: u64,
     counters: [u64; Reason::COUNT],
     events: [u64; Event::COUNT],
@@ -41,6 +42,7 @@ impl Host {
             policies: Policies::default(),
             paths: Paths::default(),
             closing: BTreeMap::new(),
+            reflected: BTreeMap::new(),
             now: 0,
             counters: [0; Reason::COUNT],
             events: [0; Event::COUNT],
@@ -97,7 +99,7 @@ impl Host {
         self.policies.remove(cgroup)
     }
 
-    /// Allows (1) or denies (0) a prefix of gateways; the generation is the caller's.
+    /// Gives a prefix of gateways the rights `POLICY_EXIT_…`, 0 for none; the generation is the caller's.
     /// `EINVAL` as [`Policies::insert_exit`].
     pub fn set_policy_exit(&mut self, key: &PolicyExitKey, value: u32) -> Result<(), Errno> {
         self.policies.insert_exit(key, value)
@@ -172,7 +174,7 @@ impl Host {
     ) -> Result<(), Errno> {
         let judge = self.policies.judge(&self.config, caller);
         let result = socket.set_option_under(&judge, &self.config, name, value);
-        if let (Ok(()), Some(exit)) = (result, socket.exit()) {
+        if let (Ok(()), ENCAP_GW | ENCAP_UDP, Some(exit)) = (result, name, socket.exit()) {
             self.paths.choose(exit);
         }
         self.happened(match result {
@@ -183,10 +185,12 @@ impl Host {
         result
     }
 
-    /// `getsockopt` at our level, into a buffer of `capacity` bytes.
+    /// `getsockopt` at our level by a task of cgroup `caller`, given as ids from the root's on,
+    /// into a buffer of `capacity` bytes.
     pub fn option(
         &self,
         socket: &Socket,
+        caller: &[u64],
         name: i32,
         capacity: usize,
     ) -> Result<OptionValue, Errno> {
@@ -195,10 +199,23 @@ impl Host {
             .exit()
             .and_then(|exit| self.paths.mtu(exit, self.now));
         let path_mtu = learned.map_or(uplink, |mtu| mtu.min(uplink));
-        socket.option_with(&self.config, path_mtu, name, capacity)
+        let judge = self.policies.judge(&self.config, caller);
+        socket.option_with(&judge, &self.config, path_mtu, name, capacity)
     }
 
-    /// `sock_ops`: a connection of this flow, as its packets show it, is established.
+    /// What was captured for replies of this flow, as they show it.
+    #[must_use]
+    pub fn reflected(&self, flow: &FlowKey) -> Option<&Reflected> {
+        self.reflected.get(flow)
+    }
+
+    /// The map had no place for it any more.
+    pub fn evict_reflected(&mut self, flow: &FlowKey) -> Option<Reflected> {
+        self.reflected.remove(flow)
+    }
+
+    /// `sock_ops`: a connection of this flow, as its packets show it, is established; one that
+    /// a listener accepted goes through [`Host::accepted`].
     pub fn established(&mut self, flow: &FlowKey) {
         self.closing.remove(flow);
     }
@@ -222,13 +239,12 @@ impl Host {
         let Some(storage) = socket.storage() else {
             return false;
         };
-        let has_gateway = storage.exit.flags & Exit::GATEWAY != 0;
-        if has_gateway {
+        if storage.has_gateway() {
             self.closing.insert(flow, storage.exit);
         } else {
             self.closing.remove(&flow);
         }
-        has_gateway
+        storage.has_gateway()
     }
 
     pub(crate) fn count(&mut self, reason: Reason) {

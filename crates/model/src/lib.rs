@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 mod checksum;
+mod custom;
 mod decapsulation;
 pub mod device;
 mod ecn;
@@ -32,6 +33,7 @@ pub mod reflection;
 pub mod segment;
 mod socket;
 mod step;
+mod storage;
 mod too_big;
 mod tunnel;
 mod wire;
@@ -43,6 +45,8 @@ pub use option::{Errno, OptionValue};
 pub use owner::{Found, Origin, Sockets};
 pub use packet::{Frame, Packet, Port, Sink};
 pub use policy::Policies;
+pub use reflection::{Incoming, Receiver, Sequence};
 pub use socket::{Socket, SocketKind, TcpState};
-pub use step::Egress;
+pub use step::{Egress, Ingress};
+pub use storage::Reflecting;
 pub use tunnel::Tunnels;

@@ -1,10 +1,16 @@
 //! The values of our options (section 1, step 4): read from a call, and written for one.
 
 use crate::wire::mapped;
-use dynencap_abi::option::{EINVAL, GATEWAY_LEN, GATEWAY4_LEN, PORTS_LEN};
+use dynencap_abi::option::{
+    EINVAL, GATEWAY_LEN, GATEWAY4_LEN, PORTS_LEN, REFLECT_DSCP, REFLECT_LEN, REFLECT_MARK,
+    REFLECT_PATH,
+};
 use dynencap_abi::{Exit, Info, MAX_HEADER_LEN};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::Deref;
+
+/// All bits that `ENCAP_REFLECT` knows.
+pub(crate) const REFLECT_BITS: u32 = REFLECT_PATH | REFLECT_DSCP | REFLECT_MARK;
 
 /// With what a call was refused: one of the errnos of `abi::option`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -50,6 +56,10 @@ impl OptionValue {
         Self { octets, len }
     }
 
+    pub(crate) fn reflection(bits: u32) -> Self {
+        Self::of(bits.to_ne_bytes())
+    }
+
     pub(crate) fn info(info: &Info) -> Self {
         let mut octets = [0; size_of::<Info>()];
         octets[..8].copy_from_slice(&info.encapsulated.to_ne_bytes());
@@ -61,7 +71,20 @@ impl OptionValue {
     }
 }
 
-/// A value that has passed step 4.
+/// `ENCAP_REFLECT`; none goes back to the default.
+pub(crate) fn reflection(value: &[u8]) -> Result<Option<u32>, Errno> {
+    if value.is_empty() {
+        return Ok(None);
+    }
+    let octets = <[u8; REFLECT_LEN]>::try_from(value).map_err(|_| Errno(EINVAL))?;
+    let bits = u32::from_ne_bytes(octets);
+    if bits & !REFLECT_BITS != 0 {
+        return Err(Errno(EINVAL));
+    }
+    Ok(Some(bits))
+}
+
+/// A value of `ENCAP_GW` or `ENCAP_UDP` that has passed step 4.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Accepted {
     ClearGateway,
@@ -132,8 +155,10 @@ impl Accepted {
         })
     }
 
-    /// Writes the fields of its own option and no other's; `source` is the policy's.
+    /// Writes the fields of its own option and no other's, `Exit::REFLECTED` apart; `source` is the policy's.
     pub(crate) fn apply(self, exit: &mut Exit, policy_source: [u8; 16]) {
+        // From here on it is the application's own.
+        exit.flags &= !Exit::REFLECTED;
         match self {
             Self::ClearGateway => {
                 exit.gateway = [0; GATEWAY_LEN];

@@ -1,18 +1,21 @@
-//! Whose packet it is (section 2.1): the exit for a packet, from a socket's storage or from
-//! what was kept of a closing connection.
+//! Whose packet it is (section 2.1): the exit for a packet, from a socket's storage, from what
+//! was kept of a closing connection, or from what was captured of packets that came in.
 
 use crate::extension::Upper;
 use crate::hook::{Hook, Need};
 use crate::packet::Packet;
-use crate::socket::{Socket, Storage, TcpState};
+use crate::socket::{Socket, TcpState};
+use crate::storage::Storage;
 use crate::wire::{Ip, TCP};
 use crate::{extension, flow};
-use dynencap_abi::{Exit, FlowKey, MARK_SENTINEL, Reason};
+use dynencap_abi::option::{AF_PACKET, REFLECT_DSCP};
+use dynencap_abi::{Exit, FlowKey, MARK_SENTINEL, Reason, Reflected};
 use std::collections::BTreeMap;
 
 /// Bytes of a TCP header without options.
 pub(crate) const TCP_MIN_LEN: usize = 20;
 const RST: u8 = 0x04;
+const SYN_ACK: u8 = 0x12;
 
 /// The socket that a packet carries when it leaves.
 #[derive(Clone, Copy, Debug)]
@@ -70,85 +73,205 @@ pub(crate) enum Owner<'a> {
     Stored(&'a Socket, &'a Storage),
     /// Of a socket that was looked up: the packet does not tell its cgroup.
     LookedUp(&'a Storage),
+    /// Kept of a closing connection, or captured of what came in: counted in no storage.
     Kept(Exit),
+    /// Captured for the peer of a socket without a connection, in whose storage it counts.
+    Peers(Exit, &'a Storage),
 }
 
 impl<'a> Owner<'a> {
-    fn stored(socket: &'a Socket) -> Option<Self> {
-        Some(Self::Stored(socket, socket.storage()?))
-    }
-
     pub(crate) fn exit(&self) -> &Exit {
         match self {
             Self::Stored(_, storage) | Self::LookedUp(storage) => &storage.exit,
-            Self::Kept(exit) => exit,
+            Self::Kept(exit) | Self::Peers(exit, _) => exit,
         }
     }
 
     pub(crate) fn storage(&self) -> Option<&'a Storage> {
         match self {
-            Self::Stored(_, storage) | Self::LookedUp(storage) => Some(storage),
+            Self::Stored(_, storage) | Self::LookedUp(storage) | Self::Peers(_, storage) => {
+                Some(storage)
+            }
             Self::Kept(_) => None,
         }
     }
+}
 
-    /// Steps 1 to 6 of section 2.1.
-    pub(crate) fn find(
-        hook: Hook,
-        origin: Origin<'a>,
-        mark: u32,
-        packet: &Packet<'_>,
-        closing: &BTreeMap<FlowKey, Exit>,
-        sockets: &'a impl Sockets,
-    ) -> Result<Self, Reason> {
-        if let Origin::Socket(socket) = origin
-            && hook.offers(Need::SocketStorage)
-            && let Some(owner) = Self::stored(socket)
+/// What is asked, and of whom.
+pub(crate) struct Search<'a, S> {
+    pub(crate) hook: Hook,
+    pub(crate) origin: Origin<'a>,
+    pub(crate) mark: u32,
+    pub(crate) closing: &'a BTreeMap<FlowKey, Exit>,
+    /// None while reflection is off.
+    pub(crate) reflected: Option<&'a BTreeMap<FlowKey, Reflected>>,
+    pub(crate) sockets: &'a S,
+}
+
+/// The answer, and the traffic class whose DSCP the packet takes first.
+pub(crate) type Answer<'a> = (Result<Owner<'a>, Reason>, Option<u8>);
+
+impl<'a, S: Sockets> Search<'a, S> {
+    /// Lines 1 to 7 of section 2.1.
+    pub(crate) fn owner(&self, packet: &Packet<'_>) -> Answer<'a> {
+        let mut class = None;
+        let owner = self.find(packet, &mut class);
+        (owner, class)
+    }
+
+    fn find(&self, packet: &Packet<'_>, class: &mut Option<u8>) -> Result<Owner<'a>, Reason> {
+        let stored = self.hook.offers(Need::SocketStorage);
+        if let Origin::Socket(socket) = self.origin
+            && let Some(storage) = socket.storage().filter(|_| stored)
         {
-            return Ok(owner);
+            return self.of_socket(socket, storage, packet, class);
         }
-        let nobodys = match origin {
+        let nobodys = match self.origin {
             Origin::None => Reason::NoSocket,
             _ => Reason::NoExit,
         };
-        let marked = mark & MARK_SENTINEL != 0;
-        if !marked && !may_be_late(origin) {
+        let marked = self.is_marked();
+        let requested = self.reflects() && matches!(self.origin, Origin::Request(_));
+        if !marked && !requested && !may_be_late(self.origin) {
             return Err(nobodys);
         }
         let ip = Ip::parse(packet.ethertype, packet.bytes);
+        let flow = ip.map(|ip| flow::key_of(&ip, packet.bytes));
         let upper = ip.map(|ip| extension::upper(&ip, packet.bytes));
         let tcp = upper.and_then(|upper| tcp_header(&upper, packet.bytes));
-        if !marked && tcp.is_none_or(|tcp| tcp[13] & RST == 0) {
+        let resets = tcp.is_some_and(|tcp| tcp[13] & RST != 0);
+        let accepts = tcp.is_some_and(|tcp| tcp[13] & SYN_ACK == SYN_ACK);
+        let late = resets || self.reflects() && accepts;
+        if !marked && !requested && !late {
             return Err(nobodys);
         }
-        if let Origin::Request(listener) = origin
-            && hook.offers(Need::SocketStorage)
-            && let Some(owner) = Self::stored(listener)
-        {
-            return Ok(owner);
-        }
-        if let Some(ip) = ip {
-            let flow = flow::key_of(&ip, packet.bytes);
-            if let Some(exit) = closing.get(&flow) {
-                return Ok(Self::Kept(*exit));
-            }
-            if tcp.is_some()
-                && hook.offers(Need::SocketLookup)
-                && let Some(found) = sockets.tcp(&flow)
-                && let Some(storage) = found.socket.storage()
+        if let Origin::Request(listener) = self.origin {
+            let Some(storage) = listener.storage().filter(|_| stored) else {
+                return self.of_nobody(flow, resets, tcp.is_some(), nobodys, class);
+            };
+            let cgroup = storage.reflecting.cgroup;
+            if cgroup != 0
+                && let Some(entry) = self.entry(flow, cgroup)
             {
-                return Ok(Self::LookedUp(storage));
+                if entry.flags & REFLECT_DSCP != 0 {
+                    *class = Some(entry.class);
+                }
+                if entry.exit.flags & Exit::GATEWAY != 0 {
+                    return Ok(Owner::Kept(entry.exit));
+                }
+            }
+            if storage.has_gateway() {
+                return Ok(Owner::Stored(listener, storage));
+            }
+            if !marked {
+                return Err(Reason::NoGateway);
             }
         }
-        Err(if marked {
+        self.of_nobody(flow, resets, tcp.is_some(), nobodys, class)
+    }
+
+    /// Line 1.
+    fn of_socket(
+        &self,
+        socket: &'a Socket,
+        storage: &'a Storage,
+        packet: &Packet<'_>,
+        class: &mut Option<u8>,
+    ) -> Result<Owner<'a>, Reason> {
+        let own = Ok(Owner::Stored(socket, storage));
+        if storage.has_gateway() || !self.reflects() {
+            return own;
+        }
+        let cgroup = storage.reflecting.cgroup;
+        let asked = match socket.kind().family {
+            AF_PACKET => Some(0),
+            _ if socket.is_udp() && cgroup != 0 => Some(cgroup),
+            _ => None,
+        };
+        if let Some(asked) = asked
+            && let Some(exit) = self.captured(flow::key(packet), asked, class)
+        {
+            return Ok(Owner::Peers(exit, storage));
+        }
+        if cgroup != 0 && self.is_marked() {
+            return Err(Reason::MarkedWithoutExit);
+        }
+        own
+    }
+
+    /// Lines 4 to 7.
+    fn of_nobody(
+        &self,
+        flow: Option<FlowKey>,
+        resets: bool,
+        is_tcp: bool,
+        nobodys: Reason,
+        class: &mut Option<u8>,
+    ) -> Result<Owner<'a>, Reason> {
+        let marked = self.is_marked();
+        let gone = if marked {
             Reason::MarkedWithoutExit
         } else {
             nobodys
-        })
+        };
+        if !marked && matches!(self.origin, Origin::Request(_)) {
+            return Err(gone);
+        }
+        if let Some(exit) = flow.and_then(|flow| self.closing.get(&flow)) {
+            return Ok(Owner::Kept(*exit));
+        }
+        if resets && let Some(exit) = self.captured(flow, 0, class) {
+            return Ok(Owner::Kept(exit));
+        }
+        if is_tcp
+            && self.hook.offers(Need::SocketLookup)
+            && let Some(storage) = flow
+                .and_then(|flow| self.sockets.tcp(&flow))
+                .and_then(|found| found.socket.storage())
+        {
+            let cgroup = storage.reflecting.cgroup;
+            if !storage.has_gateway()
+                && cgroup != 0
+                && let Some(exit) = self.captured(flow, cgroup, class)
+            {
+                return Ok(Owner::Kept(exit));
+            }
+            if storage.has_gateway() || !marked {
+                return Ok(Owner::LookedUp(storage));
+            }
+        }
+        Err(gone)
+    }
+
+    fn is_marked(&self) -> bool {
+        self.mark & MARK_SENTINEL != 0
+    }
+
+    fn reflects(&self) -> bool {
+        self.reflected.is_some()
+    }
+
+    /// What `REFLECTED` has for replies of this flow from this cgroup.
+    fn entry(&self, flow: Option<FlowKey>, cgroup: u64) -> Option<&'a Reflected> {
+        self.reflected?
+            .get(&flow?)
+            .filter(|entry| entry.cgroup == cgroup)
+    }
+
+    /// The exit of that.
+    fn captured(&self, flow: Option<FlowKey>, cgroup: u64, class: &mut Option<u8>) -> Option<Exit> {
+        let entry = self.entry(flow, cgroup)?;
+        if entry.exit.flags & Exit::GATEWAY == 0 {
+            return None;
+        }
+        if entry.flags & REFLECT_DSCP != 0 {
+            *class = Some(entry.class);
+        }
+        Some(entry.exit)
     }
 }
 
-/// Whether a reset of this origin would be a late one.
+/// Whether an answer of this origin would be a late one.
 fn may_be_late(origin: Origin<'_>) -> bool {
     match origin {
         Origin::None => true,
@@ -158,7 +281,7 @@ fn may_be_late(origin: Origin<'_>) -> bool {
 }
 
 /// The fixed part of the packet's TCP header, where it is wholly there.
-fn tcp_header<'a>(upper: &Upper, bytes: &'a [u8]) -> Option<&'a [u8; TCP_MIN_LEN]> {
+pub(crate) fn tcp_header<'a>(upper: &Upper, bytes: &'a [u8]) -> Option<&'a [u8; TCP_MIN_LEN]> {
     if upper.protocol != TCP {
         return None;
     }

@@ -4,14 +4,15 @@
 use crate::option::Errno;
 use crate::wire::mapped;
 use dynencap_abi::option::EINVAL;
-use dynencap_abi::{Config, Exit, MAX_CGROUP_LEVELS, Policy, PolicyExitKey};
+use dynencap_abi::{
+    Config, Exit, MAX_CGROUP_LEVELS, POLICY_EXIT_CHOOSE, POLICY_EXIT_FOLLOW, POLICY_EXIT_REFLECT,
+    Policy, PolicyExitKey,
+};
 use std::collections::BTreeMap;
 
 /// What a prefix is made of: the policy's id in host byte order, then the gateway.
 const KEY_LEN: usize = 20;
 const KEY_BITS: u32 = 8 * KEY_LEN as u32;
-/// A prefix with this value allows.
-const ALLOWED: u32 = 1;
 
 /// The maps `POLICIES` and `POLICY_EXITS`.
 #[derive(Clone, Debug, Default)]
@@ -66,8 +67,8 @@ impl Policies {
         }
     }
 
-    /// The longest prefix that matches decides.
-    fn allows(&self, policy: u32, gateway: [u8; 16]) -> bool {
+    /// The bits `POLICY_EXIT_…` of the longest prefix that matches.
+    fn rights(&self, policy: u32, gateway: [u8; 16]) -> u32 {
         let key = |prefix_len| PolicyExitKey {
             prefix_len,
             policy,
@@ -76,7 +77,8 @@ impl Policies {
         (0..=KEY_BITS)
             .rev()
             .find_map(|len| self.prefixes.get(&prefix(&key(len))))
-            .is_some_and(|value| *value == ALLOWED)
+            .copied()
+            .unwrap_or(0)
     }
 }
 
@@ -101,9 +103,34 @@ pub(crate) struct Judge<'a> {
 impl Judge<'_> {
     pub(crate) fn allows_gateway(&self, gateway: [u8; 16]) -> bool {
         match self.policy {
-            Some(policy) => self.policies.allows(policy.id, gateway),
+            Some(policy) => self.has(policy, gateway, POLICY_EXIT_CHOOSE),
             None => !self.deny,
         }
+    }
+
+    /// Whether replies may be sent to the gateway by which packets came.
+    pub(crate) fn allows_reflection(&self, gateway: [u8; 16]) -> bool {
+        match self.policy {
+            Some(policy) => self.has(policy, gateway, POLICY_EXIT_REFLECT),
+            None => !self.deny,
+        }
+    }
+
+    /// Whether the replies of a live connection may move there; nobody is followed without a
+    /// policy that says so.
+    pub(crate) fn allows_following(&self, gateway: [u8; 16]) -> bool {
+        let both = POLICY_EXIT_REFLECT | POLICY_EXIT_FOLLOW;
+        self.policy
+            .is_some_and(|policy| self.has(policy, gateway, both))
+    }
+
+    /// Whether `ENCAP_REFLECT` may set these bits.
+    pub(crate) fn allows_reflecting(&self, bits: u32) -> bool {
+        self.policy.is_some() || !self.deny || bits == 0
+    }
+
+    fn has(&self, policy: &Policy, gateway: [u8; 16], rights: u32) -> bool {
+        self.policies.rights(policy.id, gateway) & rights == rights
     }
 
     pub(crate) fn allows_udp(&self, destination_port: [u8; 2], header_len: u8) -> bool {
@@ -136,6 +163,9 @@ impl Judge<'_> {
 
     /// The exit as a whole, as egress asks.
     pub(crate) fn allows(&self, exit: &Exit) -> bool {
+        if exit.flags & Exit::REFLECTED != 0 {
+            return self.allows_reflection(exit.gateway);
+        }
         self.allows_gateway(exit.gateway)
             && (exit.flags & Exit::UDP == 0
                 || self.allows_udp(exit.destination_port, exit.header_len))

@@ -1,16 +1,17 @@
-//! A socket as the option hooks see it (section 1): kind, mark, cgroup, and the storage that
-//! holds its exit. The values of the options are left to `option`, policy to `policy`.
+//! A socket as the option hooks see it (section 1): kind, mark and cgroup, and how the options
+//! change its storage. The options' values are left to `option`, policy to `policy`.
 
-use crate::mtu;
-use crate::option::{Accepted, Errno, OptionValue};
+use crate::option::{self, Accepted, Errno, OptionValue, REFLECT_BITS};
 use crate::policy::{Judge, Policies};
+use crate::storage::{Reflecting, Storage};
+use crate::{mtu, wire};
 use dynencap_abi::option::{
-    AF_INET, AF_INET6, AF_PACKET, EAFNOSUPPORT, EINVAL, ENCAP_GW, ENCAP_INFO, ENCAP_UDP,
-    ENOPROTOOPT, EOPNOTSUPP, EPERM, IPPROTO_MPTCP, SOCK_RAW,
+    AF_INET, AF_INET6, AF_PACKET, EAFNOSUPPORT, EINVAL, ENCAP_GW, ENCAP_INFO, ENCAP_REFLECT,
+    ENCAP_UDP, ENOPROTOOPT, EOPNOTSUPP, EPERM, IPPROTO_MPTCP, SOCK_RAW,
 };
 use dynencap_abi::{
     Config, Exit, Info, MARK_DONE, MARK_MASK, MARK_OVERHEAD_MASK, MARK_OVERHEAD_SHIFT,
-    MARK_SENTINEL, Policy, Reason,
+    MARK_SENTINEL, Policy, SocketState,
 };
 use std::cell::Cell;
 
@@ -25,6 +26,11 @@ pub struct SocketKind {
     pub protocol: u32,
 }
 
+/// The id of the root cgroup.
+pub(crate) const ROOT_CGROUP: u64 = 1;
+/// `SOCK_DGRAM`.
+const SOCK_DGRAM: u32 = 2;
+
 /// What the data path tells apart of `sk_state`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TcpState {
@@ -32,7 +38,10 @@ pub enum TcpState {
     Close,
     /// `TCP_LISTEN`.
     Listen,
-    /// Any other.
+    /// `TCP_SYN_SENT` or `TCP_SYN_RECV`: not established yet.
+    Connecting,
+    /// `TCP_ESTABLISHED`, also of a connected UDP socket, and what follows it up to
+    /// `TCP_LAST_ACK`.
     Open,
 }
 
@@ -41,76 +50,12 @@ pub enum TcpState {
 pub struct Socket {
     kind: SocketKind,
     mark: u32,
+    /// `IP_TOS` or `IPV6_TCLASS`, by the family.
+    traffic_class: u8,
     state: TcpState,
     /// Ids from the root's on.
     cgroup: Box<[u64]>,
     storage: Option<Storage>,
-}
-
-/// The socket's storage. TC egress writes through a shared reference, as in the kernel: what
-/// it writes are counters.
-#[derive(Clone, Debug)]
-pub(crate) struct Storage {
-    pub(crate) exit: Exit,
-    /// Number of writes of `exit`.
-    generation: u32,
-    checked: Cell<u64>,
-    encapsulated: Cell<u64>,
-    dropped: Cell<u64>,
-    last_drop: Cell<u32>,
-}
-
-impl Storage {
-    fn new() -> Self {
-        Self {
-            exit: Exit::NONE,
-            generation: 0,
-            checked: Cell::new(0),
-            encapsulated: Cell::new(0),
-            dropped: Cell::new(0),
-            last_drop: Cell::new(0),
-        }
-    }
-
-    fn write(&mut self, exit: Exit) {
-        self.exit = exit;
-        self.generation = self.generation.wrapping_add(1);
-    }
-
-    /// Section 2, step 5: asks anew only when exit or policies changed since the last yes.
-    pub(crate) fn permitted<'a>(
-        &self,
-        policy_generation: u32,
-        judge: impl FnOnce() -> Judge<'a>,
-    ) -> bool {
-        if self.is_permitted(policy_generation) {
-            return true;
-        }
-        let allowed = judge().allows(&self.exit);
-        if allowed {
-            self.checked.set(self.current(policy_generation));
-        }
-        allowed
-    }
-
-    /// Whether the last answer was a yes, and still holds.
-    pub(crate) fn is_permitted(&self, policy_generation: u32) -> bool {
-        self.checked.get() == self.current(policy_generation)
-    }
-
-    fn current(&self, policy_generation: u32) -> u64 {
-        u64::from(policy_generation) << 32 | u64::from(self.generation)
-    }
-
-    pub(crate) fn encapsulated(&self) {
-        self.encapsulated
-            .set(self.encapsulated.get().wrapping_add(1));
-    }
-
-    pub(crate) fn dropped(&self, reason: Reason) {
-        self.dropped.set(self.dropped.get().wrapping_add(1));
-        self.last_drop.set(reason as u32);
-    }
 }
 
 impl Socket {
@@ -127,6 +72,7 @@ impl Socket {
         Self {
             kind,
             mark: 0,
+            traffic_class: 0,
             state: TcpState::Close,
             cgroup: cgroup.into(),
             storage: None,
@@ -143,6 +89,11 @@ impl Socket {
     #[must_use]
     pub fn cgroup(&self) -> &[u64] {
         &self.cgroup
+    }
+
+    /// The id of that cgroup itself.
+    pub(crate) fn cgroup_id(&self) -> u64 {
+        self.cgroup.last().copied().unwrap_or(ROOT_CGROUP)
     }
 
     /// `sk_state`.
@@ -167,6 +118,37 @@ impl Socket {
         self.mark = mark;
     }
 
+    /// `IP_TOS` or `IPV6_TCLASS`.
+    #[must_use]
+    pub fn traffic_class(&self) -> u8 {
+        self.traffic_class
+    }
+
+    pub(crate) fn set_traffic_class(&mut self, class: u8) {
+        self.traffic_class = class;
+    }
+
+    /// Whether its protocol is UDP.
+    pub(crate) fn is_udp(&self) -> bool {
+        let SocketKind {
+            family,
+            ty,
+            protocol,
+        } = self.kind;
+        let chosen = if protocol == 0 && ty == SOCK_DGRAM {
+            u32::from(wire::UDP)
+        } else {
+            protocol
+        };
+        family != AF_PACKET && chosen == u32::from(wire::UDP)
+    }
+
+    /// What reflection keeps in the socket's storage; none without storage.
+    #[must_use]
+    pub fn reflecting(&self) -> Option<&Reflecting> {
+        self.storage.as_ref().map(|storage| &storage.reflecting)
+    }
+
     /// The exit in the socket's storage; none without storage.
     #[must_use]
     pub fn exit(&self) -> Option<&Exit> {
@@ -176,7 +158,7 @@ impl Socket {
     /// Puts an exit into the storage, as reflection does for an accepted connection, and
     /// marks the socket accordingly.
     pub fn set_exit(&mut self, exit: Exit) {
-        self.storage.get_or_insert_with(Storage::new).write(exit);
+        self.storage_or_new().write(exit);
         self.remark(&exit);
     }
 
@@ -204,11 +186,21 @@ impl Socket {
         name: i32,
         capacity: usize,
     ) -> Result<OptionValue, Errno> {
-        self.option_with(config, config.uplink_mtu, name, capacity)
+        let none = Policies::default();
+        let judge = none.judge(config, &[]);
+        self.option_with(&judge, config, config.uplink_mtu, name, capacity)
     }
 
     pub(crate) fn storage(&self) -> Option<&Storage> {
         self.storage.as_ref()
+    }
+
+    pub(crate) fn storage_mut(&mut self) -> Option<&mut Storage> {
+        self.storage.as_mut()
+    }
+
+    pub(crate) fn storage_or_new(&mut self) -> &mut Storage {
+        self.storage.get_or_insert_with(Storage::new)
     }
 
     /// Steps 1 to 5, then the writing. No allocation fails here, and no mark is refused.
@@ -219,14 +211,14 @@ impl Socket {
         name: i32,
         value: &[u8],
     ) -> Result<(), Errno> {
-        if name != ENCAP_GW && name != ENCAP_UDP {
+        if !matches!(name, ENCAP_GW | ENCAP_UDP | ENCAP_REFLECT) {
             return Err(Errno(ENOPROTOOPT));
         }
         self.permit(config)?;
-        let accepted = if name == ENCAP_GW {
-            Accepted::gateway(value)?
-        } else {
-            Accepted::udp(value)?
+        let accepted = match name {
+            ENCAP_GW => Accepted::gateway(value)?,
+            ENCAP_UDP => Accepted::udp(value)?,
+            _ => return self.set_reflection(judge, option::reflection(value)?),
         };
         let (allowed, source) = match accepted {
             Accepted::ClearGateway => (judge.allows_clearing_gateway(), [0; 16]),
@@ -255,15 +247,44 @@ impl Socket {
         Ok(())
     }
 
+    /// `ENCAP_REFLECT`: neither exit nor mark changes.
+    fn set_reflection(&mut self, judge: &Judge<'_>, bits: Option<u32>) -> Result<(), Errno> {
+        if !judge.allows_reflecting(bits.unwrap_or(0)) {
+            return Err(Errno(EPERM));
+        }
+        let own = SocketState::REFLECT_SET | REFLECT_BITS;
+        match (bits, &mut self.storage) {
+            (None, None) => {}
+            (None, Some(storage)) => storage.reflecting.flags &= !own,
+            (Some(bits), _) => {
+                let flags = &mut self.storage_or_new().reflecting.flags;
+                *flags = *flags & !own | SocketState::REFLECT_SET | bits;
+            }
+        }
+        Ok(())
+    }
+
+    /// The bits of `ENCAP_REFLECT` in force: the socket's own, else those of the policy.
+    pub(crate) fn reflection(&self, judge: &Judge<'_>) -> u32 {
+        let own = self.reflecting().map_or(0, |reflecting| reflecting.flags);
+        let bits = if own & SocketState::REFLECT_SET == 0 {
+            judge.policy.map_or(0, |policy| policy.reflect)
+        } else {
+            own
+        };
+        bits & REFLECT_BITS
+    }
+
     /// `path_mtu` is the lesser of the uplink's and what was learned for the socket's exit.
     pub(crate) fn option_with(
         &self,
+        judge: &Judge<'_>,
         config: &Config,
         path_mtu: u32,
         name: i32,
         capacity: usize,
     ) -> Result<OptionValue, Errno> {
-        if !matches!(name, ENCAP_GW | ENCAP_UDP | ENCAP_INFO) {
+        if !matches!(name, ENCAP_GW | ENCAP_UDP | ENCAP_REFLECT | ENCAP_INFO) {
             return Err(Errno(ENOPROTOOPT));
         }
         self.permit(config)?;
@@ -271,6 +292,7 @@ impl Socket {
         let value = match name {
             ENCAP_GW => OptionValue::gateway(exit),
             ENCAP_UDP => OptionValue::udp(exit),
+            ENCAP_REFLECT => OptionValue::reflection(self.reflection(judge)),
             _ => OptionValue::info(&self.info(path_mtu)),
         };
         if value.len() > capacity {
@@ -325,7 +347,7 @@ impl Socket {
     }
 
     /// Our part of the mark follows the exit; the application's bits stay.
-    fn remark(&mut self, exit: &Exit) {
+    pub(crate) fn remark(&mut self, exit: &Exit) {
         let planned = self.planned();
         let ours = if exit.flags & Exit::GATEWAY == 0 {
             planned

@@ -5,14 +5,15 @@ use crate::decapsulation::decapsulate;
 use crate::encapsulation::{Program, Run};
 use crate::hook::Hook;
 use crate::host::Host;
-use crate::owner::{Origin, Owner, Sockets};
+use crate::owner::{Answer, Origin, Owner, Search, Sockets};
 use crate::packet::{Packet, Port, Sink};
 use crate::policy::Judge;
+use crate::reflection::Capture;
 use crate::socket::Socket;
 use crate::tunnel::Tunnelled;
-use crate::wire::{ETHERTYPE_IPV4, ETHERTYPE_IPV6};
+use crate::wire::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, reclassified};
 use crate::{learning, segment};
-use dynencap_abi::{Event, Exit, MARK_DONE, MARK_MASK, MARK_SENTINEL, Reason, Verdict};
+use dynencap_abi::{Config, Event, Exit, MARK_DONE, MARK_MASK, MARK_SENTINEL, Reason, Verdict};
 use std::mem;
 
 /// What became of a packet at egress.
@@ -22,6 +23,15 @@ pub struct Egress {
     pub reason: Reason,
     /// How many segments left; 0 unless it was a super-packet that was cut.
     pub segments: u32,
+}
+
+/// What became of a frame at ingress.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ingress {
+    /// The one reason.
+    pub reason: Reason,
+    /// The exit of replies, which [`Host::reflect`] is given with the packet.
+    pub captured: Option<Exit>,
 }
 
 impl Egress {
@@ -91,7 +101,8 @@ impl Host {
             mark,
             sockets,
         };
-        let outcome = self.decide(&run, &packet, sink);
+        let mut buffer = Vec::new();
+        let (outcome, packet) = self.decide(&run, packet, &mut buffer, sink);
         self.settle(outcome, &packet, sink)
     }
 
@@ -107,7 +118,8 @@ impl Host {
         sink: &mut impl Sink,
     ) -> Egress {
         let run = Sent::at_tc(Program::Segmented, origin, mark, sockets);
-        let outcome = self.decide(&run, &packet, sink);
+        let mut buffer = Vec::new();
+        let (outcome, packet) = self.decide(&run, packet, &mut buffer, sink);
         self.settle(outcome, &packet, sink)
     }
 
@@ -124,7 +136,8 @@ impl Host {
         sink: &mut impl Sink,
     ) -> Egress {
         let run = Sent::at_tc(Program::Egress, origin, mark, sockets);
-        let outcome = self.decide(&run, &packet, sink);
+        let mut buffer = Vec::new();
+        let (outcome, packet) = self.decide(&run, packet, &mut buffer, sink);
         if outcome != Err(Reason::Segmenting) {
             return self.settle(outcome, &packet, sink);
         }
@@ -164,19 +177,36 @@ impl Host {
         self.ingress_among(&(), packet, sink)
     }
 
-    /// TC ingress in full, among the kernel's sockets.
+    /// The same among the kernel's sockets.
     pub fn ingress_among(
         &mut self,
         sockets: &impl Sockets,
         packet: Packet<'_>,
         sink: &mut impl Sink,
     ) -> Reason {
+        self.receive(sockets, packet, sink).reason
+    }
+
+    /// TC ingress in full.
+    pub fn receive(
+        &mut self,
+        sockets: &impl Sockets,
+        packet: Packet<'_>,
+        sink: &mut impl Sink,
+    ) -> Ingress {
         let learned = learning::learn(&packet, &self.config, &mut self.paths, sockets, self.now);
+        let mut captured = None;
         let outcome = match learned {
             Some(reason) => Err(reason),
-            None => Tunnelled::parse(&packet, &self.tunnels)
-                .and_then(|tunnelled| decapsulate(&tunnelled, sink)),
+            None => Tunnelled::parse(&packet, &self.tunnels).and_then(|tunnelled| {
+                decapsulate(&tunnelled, sink)?;
+                captured = self.reflects().then(|| Capture::of(&tunnelled)).flatten();
+                Ok(())
+            }),
         };
+        if let Some(capture) = &captured {
+            self.capture_for_kernel(capture, sockets);
+        }
         let reason = match outcome {
             Ok(()) => Reason::Decapsulated,
             Err(reason) => {
@@ -192,50 +222,74 @@ impl Host {
             _ => {}
         }
         self.count(reason);
-        reason
+        Ingress {
+            reason,
+            captured: captured.map(|capture| capture.exit),
+        }
+    }
+
+    /// Whether reflection is on.
+    pub(crate) fn reflects(&self) -> bool {
+        self.config.flags & Config::REFLECT != 0
     }
 
     /// Section 2, steps 0 to 15: emits what is encapsulated, and nothing of what passes.
-    fn decide(
+    /// Returns the packet too, which may have taken a DSCP over (into `buffer`).
+    fn decide<'p>(
         &self,
         sent: &Sent<'_, impl Sockets>,
-        packet: &Packet<'_>,
+        packet: Packet<'p>,
+        buffer: &'p mut Vec<u8>,
         sink: &mut impl Sink,
-    ) -> Result<u32, Reason> {
+    ) -> (Result<u32, Reason>, Packet<'p>) {
+        let (owner, class) = self.owner(sent, &packet);
+        let packet = match class {
+            Some(class) => reclassified(packet, class, buffer),
+            None => packet,
+        };
+        let outcome = owner.and_then(|owner| {
+            // No writer runs beside the reader here, so that no exit is ever torn (step 3).
+            if owner.exit().flags & Exit::GATEWAY == 0 {
+                return Err(Reason::NoGateway);
+            }
+            let outcome = self.encapsulate(sent.program, &owner, &packet, sink);
+            if let Some(storage) = owner.storage() {
+                match outcome {
+                    Ok(_) => storage.encapsulated(),
+                    Err(reason) if reason.verdict() == Verdict::Dropped => storage.dropped(reason),
+                    Err(_) => {}
+                }
+            }
+            outcome
+        });
+        (outcome, packet)
+    }
+
+    /// Steps 0 to 2.
+    fn owner<'a>(&'a self, sent: &Sent<'a, impl Sockets>, packet: &Packet<'_>) -> Answer<'a> {
         if sent.program == Program::Egress && sent.mark & MARK_MASK == MARK_DONE {
-            return Err(Reason::AlreadyEncapsulated);
+            return (Err(Reason::AlreadyEncapsulated), None);
         }
         if !matches!(packet.ethertype, ETHERTYPE_IPV4 | ETHERTYPE_IPV6) {
-            return Err(if sent.mark & MARK_SENTINEL == 0 {
+            let reason = if sent.mark & MARK_SENTINEL == 0 {
                 Reason::NotIp
             } else {
                 Reason::MarkedNotIp
-            });
+            };
+            return (Err(reason), None);
         }
-        let owner = Owner::find(
-            sent.hook,
-            sent.origin,
-            sent.mark,
-            packet,
-            &self.closing,
-            sent.sockets,
-        )?;
-        // No writer runs beside the reader here, so that no exit is ever torn (step 3).
-        if owner.exit().flags & Exit::GATEWAY == 0 {
-            return Err(Reason::NoGateway);
-        }
-        let outcome = self.encapsulate(sent.program, &owner, packet, sink);
-        if let Some(storage) = owner.storage() {
-            match outcome {
-                Ok(_) => storage.encapsulated(),
-                Err(reason) if reason.verdict() == Verdict::Dropped => storage.dropped(reason),
-                Err(_) => {}
-            }
-        }
-        outcome
+        let search = Search {
+            hook: sent.hook,
+            origin: sent.origin,
+            mark: sent.mark,
+            closing: &self.closing,
+            reflected: self.reflects().then_some(&self.reflected),
+            sockets: sent.sockets,
+        };
+        search.owner(packet)
     }
 
-    fn judge(&self, cgroup: &[u64]) -> Judge<'_> {
+    pub(crate) fn judge(&self, cgroup: &[u64]) -> Judge<'_> {
         self.policies.judge(&self.config, cgroup)
     }
 
@@ -257,7 +311,7 @@ impl Host {
                 storage.permitted(generation, || self.judge(&[]))
             }
             Owner::LookedUp(storage) => storage.is_permitted(generation),
-            Owner::Kept(_) => true,
+            Owner::Kept(_) | Owner::Peers(..) => true,
         };
         if !permitted {
             return Err(Reason::PolicyDenied);

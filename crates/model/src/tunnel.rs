@@ -1,7 +1,8 @@
 //! Which tunnels end on this host, and what arrives through one: section 4, steps 1 and 3
-//! to 7.
+//! to 7. What a custom header says is left to `custom`.
 
 use crate::checksum::Sum;
+use crate::custom::{Announced, Custom};
 use crate::packet::Packet;
 use crate::wire::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, IPV4, IPV4_MIN_LEN, IPV6, Ip, UDP, be16};
 use dynencap_abi::{Reason, TunnelKey, TunnelSpec, UDP_HEADER_LEN};
@@ -23,6 +24,25 @@ impl Tunnels {
     pub fn remove(&mut self, key: &TunnelKey) -> Option<TunnelSpec> {
         self.specs.remove(key)
     }
+
+    /// The tunnel by which such a packet comes; `payload` is behind the outer IP header.
+    pub(crate) fn of(&self, outer: &Ip<'_>, payload: &[u8]) -> Option<&TunnelSpec> {
+        let protocol = outer.protocol();
+        let port = match protocol {
+            IPV4 | IPV6 => [0, 0],
+            UDP => {
+                let udp: &[u8; UDP_HEADER_LEN] = payload.first_chunk()?;
+                [udp[2], udp[3]]
+            }
+            _ => return None,
+        };
+        self.specs.get(&TunnelKey {
+            address: outer.destination(),
+            protocol,
+            reserved: 0,
+            port,
+        })
+    }
 }
 
 /// A packet that came through a tunnel of this host.
@@ -32,6 +52,8 @@ pub(crate) struct Tunnelled<'a> {
     pub(crate) udp: Option<([u8; 2], &'a [u8])>,
     pub(crate) inner: Ip<'a>,
     pub(crate) inner_bytes: &'a [u8],
+    /// The tunnel's packets are captured for reflection.
+    pub(crate) reflects: bool,
 }
 
 impl<'a> Tunnelled<'a> {
@@ -46,44 +68,36 @@ impl<'a> Tunnelled<'a> {
         {
             return Err(Reason::NotTunnel);
         }
-        let protocol = outer.protocol();
+        if outer.header_len() < IPV4_MIN_LEN && outer.protocol() == UDP {
+            return Err(Reason::NotTunnel);
+        }
         let payload = packet.bytes.get(outer.header_len()..).unwrap_or_default();
-        let udp: Option<&[u8; UDP_HEADER_LEN]> = match protocol {
-            IPV4 | IPV6 => None,
-            UDP if outer.header_len() >= IPV4_MIN_LEN => {
-                Some(payload.first_chunk().ok_or(Reason::NotTunnel)?)
-            }
-            _ => return Err(Reason::NotTunnel),
-        };
-        let port = udp.map_or([0, 0], |udp| [udp[2], udp[3]]);
-        let key = TunnelKey {
-            address: outer.destination(),
-            protocol,
-            reserved: 0,
-            port,
-        };
-        let spec = tunnels.specs.get(&key).ok_or(Reason::NotTunnel)?;
+        let spec = tunnels
+            .of(&outer, payload)
+            .filter(|spec| spec.flags & TunnelSpec::KERNEL == 0)
+            .ok_or(Reason::NotTunnel)?;
 
         if outer.stated_len() != packet.bytes.len() || !is_plain(&outer) {
             return Err(Reason::BadOuter);
         }
-        let (udp, inner_bytes) = match udp {
-            None => (None, payload),
-            Some(udp) => {
-                if usize::from(be16(udp, 4)) != payload.len() {
+        let mut udp = None;
+        let (inner_bytes, announced) = match outer.protocol() {
+            UDP => {
+                let (header, rest) = payload
+                    .split_first_chunk::<UDP_HEADER_LEN>()
+                    .ok_or(Reason::NotTunnel)?;
+                if usize::from(be16(header, 4)) != payload.len() {
                     return Err(Reason::BadOuter);
                 }
-                let (header, inner) = payload
-                    .get(UDP_HEADER_LEN..)
-                    .and_then(|rest| rest.split_at_checked(usize::from(spec.header_len)))
-                    .ok_or(Reason::BadOuter)?;
-                (Some((port, header)), inner)
+                let custom = Custom::parse(spec, rest).ok_or(Reason::BadOuter)?;
+                udp = Some(([header[2], header[3]], custom.header));
+                (custom.inner, custom.announced)
             }
+            protocol => (payload, Announced::Only(protocol)),
         };
 
         let inner = Ip::parse_inner(inner_bytes).ok_or(Reason::BadInner)?;
-        let announced = protocol == UDP || protocol == inner.as_payload();
-        if !announced || inner.stated_len() != inner_bytes.len() {
+        if !announced.allows(inner.as_payload()) || inner.stated_len() != inner_bytes.len() {
             return Err(Reason::BadInner);
         }
         Ok(Self {
@@ -91,12 +105,13 @@ impl<'a> Tunnelled<'a> {
             udp,
             inner,
             inner_bytes,
+            reflects: spec.flags & TunnelSpec::REFLECT != 0,
         })
     }
 }
 
 /// An IPv4 header without options whose checksum is right; IPv6 has neither.
-fn is_plain(outer: &Ip<'_>) -> bool {
+pub(crate) fn is_plain(outer: &Ip<'_>) -> bool {
     match outer {
         Ip::V4(ip) => {
             ip.header_len() == IPV4_MIN_LEN && Sum::default().bytes(ip.header).finish() == [0, 0]

@@ -1,6 +1,9 @@
 //! Views of the IPv4 and IPv6 headers: they read fields and, beyond what section 2 step 6 of
 //! the contract calls malformed, judge nothing. Extension headers are left to `extension`.
 
+use crate::checksum;
+use crate::ecn::Ecn;
+use crate::packet::Packet;
 use dynencap_abi::MAX_PAYLOAD_LEN;
 use etherparse::{ether_type, ip_number};
 
@@ -26,6 +29,34 @@ pub(crate) const fn be16<const N: usize>(header: &[u8; N], at: usize) -> u16 {
 /// IPv4-mapped, as every address of 16 bytes in `abi` holds IPv4.
 pub(crate) const fn mapped([a, b, c, d]: [u8; 4]) -> [u8; 16] {
     [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
+}
+
+/// The packet with the DSCP of a traffic class, its ECN as it was; copied into `buffer` where
+/// that changes anything.
+pub(crate) fn reclassified<'a>(
+    packet: Packet<'a>,
+    class: u8,
+    buffer: &'a mut Vec<u8>,
+) -> Packet<'a> {
+    let Some(ip) = Ip::parse(packet.ethertype, packet.bytes) else {
+        return packet;
+    };
+    let before = ip.traffic_class();
+    let class = Ecn::of(before).within(class);
+    if class == before {
+        return packet;
+    }
+    buffer.clear();
+    match ip {
+        Ip::V4(ip) => buffer.extend_from_slice(&ip.with_class(class)),
+        Ip::V6(ip) => buffer.extend_from_slice(&ip.with_class(class)),
+    }
+    let rest = packet.bytes.get(buffer.len()..).unwrap_or_default();
+    buffer.extend_from_slice(rest);
+    Packet {
+        bytes: buffer,
+        ..packet
+    }
 }
 
 /// An IP header that is not malformed; the lengths that it states are not yet believed.
@@ -188,6 +219,17 @@ impl<'a> Ipv4<'a> {
         self.header[9]
     }
 
+    /// The header with another type of service, its checksum updated (RFC 1624) so that a wrong
+    /// one stays wrong.
+    pub(crate) fn with_class(&self, class: u8) -> [u8; IPV4_MIN_LEN] {
+        let mut header = *self.header;
+        let before = be16(&header, 0);
+        header[1] = class;
+        let checksum = checksum::update(be16(&header, 10), before, be16(&header, 0));
+        header[10..12].copy_from_slice(&checksum.to_be_bytes());
+        header
+    }
+
     pub(crate) fn source(&self) -> [u8; 4] {
         let [.., a, b, c, d, _, _, _, _] = *self.header;
         [a, b, c, d]
@@ -223,6 +265,14 @@ impl<'a> Ipv6<'a> {
 
     pub(crate) fn next_header(&self) -> u8 {
         self.header[6]
+    }
+
+    /// The header with another traffic class.
+    pub(crate) fn with_class(&self, class: u8) -> [u8; IPV6_LEN] {
+        let mut header = *self.header;
+        header[0] = header[0] & 0xf0 | class >> 4;
+        header[1] = header[1] & 0x0f | class << 4;
+        header
     }
 
     pub(crate) fn source(&self) -> [u8; 16] {

@@ -2,13 +2,27 @@
 //! properties that hold for all packets. `pnet_packet` parses what the model wrote.
 
 #[cfg(test)]
+mod answers;
+#[cfg(test)]
+mod capture;
+#[cfg(test)]
+mod custom;
+#[cfg(test)]
 mod egress;
 #[cfg(test)]
 mod flow;
 #[cfg(test)]
+mod follow;
+#[cfg(test)]
 mod ingress;
 #[cfg(test)]
 mod learning;
+#[cfg(test)]
+mod listen;
+#[cfg(test)]
+mod mirror;
+#[cfg(test)]
+mod option;
 #[cfg(test)]
 mod order;
 #[cfg(test)]
@@ -16,9 +30,13 @@ mod outer;
 #[cfg(test)]
 mod owner;
 #[cfg(test)]
+mod peers;
+#[cfg(test)]
 mod policy;
 #[cfg(test)]
 mod properties;
+#[cfg(test)]
+mod reflecting;
 #[cfg(test)]
 mod reflection;
 #[cfg(test)]

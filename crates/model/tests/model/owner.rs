@@ -180,7 +180,7 @@ fn kept_exits_count_in_no_storage_and_ask_no_policy() {
         &data,
     );
     assert_eq!(sent, (Reason::Encapsulated, Some(GATEWAY[15])));
-    let info = |socket: &Socket| host.option(socket, dynencap_abi::option::ENCAP_INFO, 32);
+    let info = |socket: &Socket| host.option(socket, &[], dynencap_abi::option::ENCAP_INFO, 32);
     assert_eq!(info(&closed).unwrap()[..8], [0; 8]);
 }
 
@@ -202,7 +202,7 @@ fn a_looked_up_sockets_storage_counts() {
     let listener = Origin::Request(&found);
     send(&mut host, Hook::Tc, listener, MARK_SENTINEL, &kernel, &data);
     let info = host
-        .option(&found, dynencap_abi::option::ENCAP_INFO, 32)
+        .option(&found, &[], dynencap_abi::option::ENCAP_INFO, 32)
         .unwrap();
     assert_eq!(info[..8], 2u64.to_ne_bytes());
 }
@@ -241,15 +241,15 @@ fn a_lightweight_tunnel_sees_no_socket_storage() {
 }
 
 #[test]
-fn storage_without_a_gateway_passes() {
+fn storage_without_a_gateway_passes_but_a_marked_answer_does_not() {
     let data = ipv6_packet(TCP, &tcp_segment(0, &[], b"data"));
     let mut listener = socket();
     listener.set_exit(Exit::NONE);
     let none = Kernel(None);
-    for origin in [Origin::Socket(&listener), Origin::Request(&listener)] {
-        let sent = send(&mut host(), Hook::Tc, origin, MARK_SENTINEL, &none, &data);
-        assert_eq!(sent.0, Reason::NoGateway);
-    }
+    let send = |origin| send(&mut host(), Hook::Tc, origin, MARK_SENTINEL, &none, &data).0;
+    assert_eq!(send(Origin::Socket(&listener)), Reason::NoGateway);
+    let answer = Origin::Request(&listener);
+    assert_eq!(send(answer), Reason::MarkedWithoutExit);
 }
 
 #[test]

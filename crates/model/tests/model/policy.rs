@@ -96,7 +96,11 @@ fn the_longest_prefix_that_matches_a_gateway_decides() {
     host.set_policy_exit(&prefix(7, 128, GATEWAY), 1).unwrap();
     assert_eq!(try_gateway(&mut host, &GATEWAY), Ok(()), "longest allows");
     host.set_policy_exit(&prefix(7, 128, GATEWAY), 2).unwrap();
-    assert_eq!(try_gateway(&mut host, &GATEWAY), DENIED, "1 alone allows");
+    assert_eq!(
+        try_gateway(&mut host, &GATEWAY),
+        DENIED,
+        "no right to choose"
+    );
     assert_eq!(host.remove_policy_exit(&prefix(7, 128, GATEWAY)), Some(2));
     assert_eq!(try_gateway(&mut host, &GATEWAY), DENIED);
     let four = prefix(7, 96 + 24, mapped(GATEWAY4));
@@ -177,10 +181,11 @@ fn where_an_exit_is_required_it_cannot_be_cleared() {
 fn form_is_judged_before_policy() {
     let mut host = host();
     denying(&mut host);
-    let cases: [(i32, &[u8], i32); 5] = [
+    let cases: [(i32, &[u8], i32); 6] = [
         (ENCAP_GW, &[1; 5], EINVAL),
         (ENCAP_UDP, &[1, 2, 0, 0], EINVAL),
-        (ENCAP_REFLECT, &[], ENOPROTOOPT),
+        (ENCAP_REFLECT, &[1, 0, 0], EINVAL),
+        (ENCAP_REFLECT, &8u32.to_ne_bytes(), EINVAL),
         (ENCAP_INFO, &[], ENOPROTOOPT),
         (ENCAP_GW, &GATEWAY, EPERM),
     ];
@@ -188,12 +193,12 @@ fn form_is_judged_before_policy() {
         assert_eq!(set(&mut host, &CGROUP, name, value), Err(Errno(errno)));
     }
     let events = host.events();
-    assert_eq!(events[Event::OptionRefused as usize], 4);
+    assert_eq!(events[Event::OptionRefused as usize], 5);
     assert_eq!(events[Event::OptionDenied as usize], 1);
     assert_eq!(set(&mut host, &CGROUP, ENCAP_GW, &[]), Ok(()));
-    let _ = host.option(&socket(), ENCAP_GW, 16);
+    let _ = host.option(&socket(), &[], ENCAP_GW, 16);
     assert_eq!(host.events()[Event::OptionSet as usize], 1);
-    assert_eq!(host.events().iter().sum::<u64>(), 6, "reading is no event");
+    assert_eq!(host.events().iter().sum::<u64>(), 7, "reading is no event");
 }
 
 #[test]

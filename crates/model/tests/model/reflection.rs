@@ -1,7 +1,7 @@
 //! Section 5: the outer header becomes the exit of the replies.
 
 use crate::support::*;
-use dynencap_abi::{Exit, Policy, Reason};
+use dynencap_abi::{Exit, Reason};
 use dynencap_model::{Frame, Socket, reflection};
 
 /// The frame that a client at [`SOURCE`] sends through `socket` to [`GATEWAY`].
@@ -21,7 +21,7 @@ fn replies_go_back_in_the_headers_that_the_packet_came_in() {
     let expected = Exit {
         gateway: SOURCE,
         source: GATEWAY,
-        flags: Exit::GATEWAY,
+        flags: Exit::GATEWAY | Exit::REFLECTED,
         ..Exit::NONE
     };
     assert_eq!(plain, Ok(expected));
@@ -38,7 +38,7 @@ fn replies_go_back_in_the_headers_that_the_packet_came_in() {
             header,
             header_len: 5,
             destination_port: [0x17, 0xc0],
-            flags: Exit::GATEWAY | Exit::UDP,
+            flags: Exit::GATEWAY | Exit::UDP | Exit::REFLECTED,
             ..expected
         })
     );
@@ -54,19 +54,9 @@ fn a_reply_through_the_reflected_exit_shares_the_outer_label_and_port() {
 
     let there = arriving(&udp_exit(b"vnet7"), V6, &request);
     let exit = reflection::parse(&packet(V6, &there), receiver(5).tunnels()).unwrap();
-    // The replies' source is one that the policy gives.
     let mut accepted = Socket::in_cgroup(STREAM, &CGROUP);
     accepted.set_exit(exit);
     let mut server = host();
-    allow_gateways(&mut server, 7);
-    let source = GATEWAY;
-    server.set_policy(
-        300,
-        Policy {
-            source,
-            ..policy(7)
-        },
-    );
     let mut frames: Vec<Frame> = Vec::new();
     server.egress(Some(&accepted), packet(V6, &reply), &mut frames);
     let back = &frames[0].bytes;
@@ -152,6 +142,11 @@ fn what_is_not_accepted_is_not_reflected() {
             with_source(multicast),
             Some(Reason::BadOuter),
         ),
+        (
+            "IPv4-mapped source",
+            with_source(mapped(SOURCE4)),
+            Some(Reason::BadOuter),
+        ),
         ("no bytes", vec![], Some(Reason::NotTunnel)),
     ];
     for (name, bytes, refused) in cases {
@@ -178,7 +173,7 @@ fn an_ipv4_outer_header_gives_an_ipv4_exit() {
             header,
             header_len: 5,
             destination_port: [0x17, 0xc0],
-            flags: Exit::GATEWAY | Exit::UDP | Exit::IPV4,
+            flags: Exit::GATEWAY | Exit::UDP | Exit::IPV4 | Exit::REFLECTED,
             ..Exit::NONE
         })
     );

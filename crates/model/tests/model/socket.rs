@@ -34,7 +34,10 @@ fn sockets_of_other_kinds_are_refused_for_both_calls() {
         // family, type, protocol, name, production, lab
         (inet6, 1, 6, ENCAP_GW, None, None),
         (inet, 2, 17, ENCAP_UDP, None, None),
-        (inet6, 1, 6, ENCAP_REFLECT, Some(ENOPROTOOPT), Some(ENOPROTOOPT)),
+        (inet6, 1, 6, ENCAP_REFLECT, None, None),
+        (unix, 1, 0, ENCAP_REFLECT, Some(EAFNOSUPPORT), Some(EAFNOSUPPORT)),
+        (packet, 3, 0, ENCAP_REFLECT, Some(EAFNOSUPPORT), None),
+        (inet6, 1, IPPROTO_MPTCP, ENCAP_REFLECT, Some(EOPNOTSUPP), Some(EOPNOTSUPP)),
         (inet6, 1, 6, 0, Some(ENOPROTOOPT), Some(ENOPROTOOPT)),
         (unix, 1, 0, -1, Some(ENOPROTOOPT), Some(ENOPROTOOPT)),
         (unix, 1, 0, ENCAP_GW, Some(EAFNOSUPPORT), Some(EAFNOSUPPORT)),
@@ -57,6 +60,7 @@ fn sockets_of_other_kinds_are_refused_for_both_calls() {
             let value: &[u8] = match (expected, name) {
                 (Some(_), _) => &[1, 2, 3],
                 (None, ENCAP_GW) => &GATEWAY,
+                (None, ENCAP_REFLECT) => &[0; 4],
                 (None, _) => &UDP_VALUE,
             };
             let set = socket.set_option(&config, name, value);
@@ -315,7 +319,7 @@ fn the_mark_plans_for_the_largest_overhead_so_far() {
 #[test]
 fn information_tells_counts_overhead_and_what_fits() {
     let info = |host: &Host, socket: &Socket| {
-        Info::from_bytes(&host.option(socket, ENCAP_INFO, 32).unwrap()).unwrap()
+        Info::from_bytes(&host.option(socket, &[], ENCAP_INFO, 32).unwrap()).unwrap()
     };
     let mut host = host();
     let zero = Info {
@@ -327,7 +331,10 @@ fn information_tells_counts_overhead_and_what_fits() {
         reserved: 0,
     };
     assert_eq!(info(&host, &socket()), zero);
-    assert_eq!(host.option(&socket(), ENCAP_INFO, 31), Err(Errno(EINVAL)));
+    assert_eq!(
+        host.option(&socket(), &[], ENCAP_INFO, 31),
+        Err(Errno(EINVAL))
+    );
 
     let socket = udp_exit(b"12345678");
     let mut frames: Vec<Frame> = Vec::new();

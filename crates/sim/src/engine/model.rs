@@ -147,7 +147,9 @@ impl ModelEngine {
                 capacity,
             } => {
                 let socket = self.sockets.get(flow.index()).and_then(Option::as_ref);
-                match socket.map(|socket| self.host.option(socket, *name, *capacity)) {
+                match socket
+                    .map(|socket| self.host.option(socket, socket.cgroup(), *name, *capacity))
+                {
                     Some(Ok(value)) => {
                         outcome.errno = Some(0);
                         outcome.value = Some(value.to_vec());
