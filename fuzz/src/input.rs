@@ -105,8 +105,8 @@ impl Hosting {
             let spec = TunnelSpec {
                 header_len,
                 flags: 0,
-            format: TunnelSpec::FIXED,
-            reserved: 0,
+                format: TunnelSpec::FIXED,
+                reserved: 0,
             };
             (key, spec)
         };
