@@ -211,6 +211,16 @@ fn features() -> Vec<Path> {
             learned(host, IP6)?;
             sent(host, IP6, &ip6(Inside::Tcp, LEN))
         }),
+        // Longer than the smallest path MTU that may be learned: this one has to be looked up.
+        Path::frame(
+            EGRESS,
+            "ip6/path-learned/long",
+            Reason::Encapsulated,
+            |host| {
+                learned(host, IP6)?;
+                sent(host, IP6, &ip6(Inside::Tcp, 1340))
+            },
+        ),
         big("ip6/too-big", Reason::TooBig, 0, || ip6(Inside::Tcp, 1480)),
         big(
             "ip6/too-big-told",
