@@ -185,9 +185,19 @@ impl Host {
         result
     }
 
-    /// `getsockopt` at our level by a task of cgroup `caller`, given as ids from the root's on,
-    /// into a buffer of `capacity` bytes.
+    /// `getsockopt` at our level by a task of the socket's own cgroup, into a buffer of
+    /// `capacity` bytes.
     pub fn option(
+        &self,
+        socket: &Socket,
+        name: i32,
+        capacity: usize,
+    ) -> Result<OptionValue, Errno> {
+        self.option_for(socket, socket.cgroup(), name, capacity)
+    }
+
+    /// The same by a task of cgroup `caller`, given as ids from the root's on.
+    pub fn option_for(
         &self,
         socket: &Socket,
         caller: &[u64],

@@ -156,14 +156,14 @@ fn what_is_learned_limits_the_next_packets_until_it_expires() {
         } else {
             ENCAP_UDP
         };
-        let value = host.option(&sent.socket, &[], name, 64).unwrap();
+        let value = host.option(&sent.socket, name, 64).unwrap();
         host.set_option(&mut sent.socket.clone(), &[], name, &value)
             .unwrap();
         assert_eq!(host.path(&sent.key()).unwrap().mtu, 1300);
 
         let header = sent.outer.1.len() - sent.inner.1.len();
         let info = |host: &Host| {
-            Info::from_bytes(&host.option(&sent.socket, &[], ENCAP_INFO, 32).unwrap()).unwrap()
+            Info::from_bytes(&host.option(&sent.socket, ENCAP_INFO, 32).unwrap()).unwrap()
         };
         assert_eq!(info(&host).mtu as usize, 1300 - header);
         let send = |host: &mut Host, socket: &Socket| {

@@ -68,7 +68,7 @@ fn neither_exit_nor_mark_nor_path_changes_and_length_0_goes_back() {
 fn what_is_in_force_reads_back() {
     let mut host = host();
     let read = |host: &dynencap_model::Host, socket: &Socket, cgroup: &[u64]| {
-        let value = host.option(socket, cgroup, ENCAP_REFLECT, 4).unwrap();
+        let value = host.option_for(socket, cgroup, ENCAP_REFLECT, 4).unwrap();
         u32::from_ne_bytes(value[..].try_into().unwrap())
     };
     let mut own = Socket::in_cgroup(STREAM, &CGROUP);
@@ -84,7 +84,7 @@ fn what_is_in_force_reads_back() {
     assert_eq!(read(&host, &own, &OTHER), 0, "the caller's policy");
     set_reflection(&mut host, &mut own, 0);
     assert_eq!(read(&host, &own, &CGROUP), 0);
-    let short = host.option(&own, &CGROUP, ENCAP_REFLECT, 3);
+    let short = host.option(&own, ENCAP_REFLECT, 3);
     assert_eq!(short, Err(Errno(EINVAL)));
 }
 

@@ -205,7 +205,7 @@ fn segmenting_counts_in_no_storage() {
     let egress = host.egress(Some(&socket), super_packet(V6, &bytes, 1000), &mut frames);
     assert_eq!((egress.reason, egress.segments), (Reason::Segmenting, 3));
     let info = host
-        .option(&socket, &[], dynencap_abi::option::ENCAP_INFO, 32)
+        .option(&socket, dynencap_abi::option::ENCAP_INFO, 32)
         .unwrap();
     assert_eq!(info[..20], [0; 20]);
 }

@@ -180,7 +180,7 @@ fn kept_exits_count_in_no_storage_and_ask_no_policy() {
         &data,
     );
     assert_eq!(sent, (Reason::Encapsulated, Some(GATEWAY[15])));
-    let info = |socket: &Socket| host.option(socket, &[], dynencap_abi::option::ENCAP_INFO, 32);
+    let info = |socket: &Socket| host.option(socket, dynencap_abi::option::ENCAP_INFO, 32);
     assert_eq!(info(&closed).unwrap()[..8], [0; 8]);
 }
 
@@ -202,7 +202,7 @@ fn a_looked_up_sockets_storage_counts() {
     let listener = Origin::Request(&found);
     send(&mut host, Hook::Tc, listener, MARK_SENTINEL, &kernel, &data);
     let info = host
-        .option(&found, &[], dynencap_abi::option::ENCAP_INFO, 32)
+        .option(&found, dynencap_abi::option::ENCAP_INFO, 32)
         .unwrap();
     assert_eq!(info[..8], 2u64.to_ne_bytes());
 }

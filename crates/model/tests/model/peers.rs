@@ -73,7 +73,7 @@ fn each_peer_is_answered_by_the_path_it_came_by() {
     let mut frames: Vec<Frame> = Vec::new();
     host.egress(Some(&socket), packet(V6, &answer(1)), &mut frames);
     assert_eq!(frames[0].bytes[40..], answer(1));
-    let info = host.option(&socket, &CGROUP, ENCAP_INFO, 32).unwrap();
+    let info = host.option(&socket, ENCAP_INFO, 32).unwrap();
     assert_eq!(info[..8], 4u64.to_ne_bytes());
 }
 

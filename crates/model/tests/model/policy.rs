@@ -196,7 +196,7 @@ fn form_is_judged_before_policy() {
     assert_eq!(events[Event::OptionRefused as usize], 5);
     assert_eq!(events[Event::OptionDenied as usize], 1);
     assert_eq!(set(&mut host, &CGROUP, ENCAP_GW, &[]), Ok(()));
-    let _ = host.option(&socket(), &[], ENCAP_GW, 16);
+    let _ = host.option(&socket(), ENCAP_GW, 16);
     assert_eq!(host.events()[Event::OptionSet as usize], 1);
     assert_eq!(host.events().iter().sum::<u64>(), 7, "reading is no event");
 }

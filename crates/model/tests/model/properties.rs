@@ -267,7 +267,7 @@ proptest! {
                 prop_assert!(errno > 0);
                 prop_assert_eq!((socket.exit().copied(), socket.mark()), before);
             }
-            let read = host.option(&socket, &[], *name, value.len());
+            let read = host.option(&socket, *name, value.len());
             prop_assert!(read.is_err() || read.unwrap().len() <= value.len());
         }
 

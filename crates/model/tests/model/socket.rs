@@ -319,7 +319,7 @@ fn the_mark_plans_for_the_largest_overhead_so_far() {
 #[test]
 fn information_tells_counts_overhead_and_what_fits() {
     let info = |host: &Host, socket: &Socket| {
-        Info::from_bytes(&host.option(socket, &[], ENCAP_INFO, 32).unwrap()).unwrap()
+        Info::from_bytes(&host.option(socket, ENCAP_INFO, 32).unwrap()).unwrap()
     };
     let mut host = host();
     let zero = Info {
@@ -331,10 +331,7 @@ fn information_tells_counts_overhead_and_what_fits() {
         reserved: 0,
     };
     assert_eq!(info(&host, &socket()), zero);
-    assert_eq!(
-        host.option(&socket(), &[], ENCAP_INFO, 31),
-        Err(Errno(EINVAL))
-    );
+    assert_eq!(host.option(&socket(), ENCAP_INFO, 31), Err(Errno(EINVAL)));
 
     let socket = udp_exit(b"12345678");
     let mut frames: Vec<Frame> = Vec::new();

@@ -147,9 +147,7 @@ impl ModelEngine {
                 capacity,
             } => {
                 let socket = self.sockets.get(flow.index()).and_then(Option::as_ref);
-                match socket
-                    .map(|socket| self.host.option(socket, socket.cgroup(), *name, *capacity))
-                {
+                match socket.map(|socket| self.host.option(socket, *name, *capacity)) {
                     Some(Ok(value)) => {
                         outcome.errno = Some(0);
                         outcome.value = Some(value.to_vec());
