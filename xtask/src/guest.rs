@@ -23,8 +23,12 @@ mod report;
 pub(crate) const KERNELS: &[&str] = &["6.1", "6.12", "6.18"];
 
 /// What the tests are told where the environment says nothing else: no skip of what a kernel
-/// of this release should have, and ten times the patience: the machine is emulated.
-const DEFAULTS: &[(&str, &str)] = &[("DYNENCAP_REQUIRE", "kernel"), ("DYNENCAP_SLOW", "10")];
+/// of this release should have, nor of devices and programs, which all of these have and the host's
+/// root holds; and ten times the patience: the machine is emulated.
+const DEFAULTS: &[(&str, &str)] = &[
+    ("DYNENCAP_REQUIRE", "kernel,devices,programs"),
+    ("DYNENCAP_SLOW", "10"),
+];
 /// Names the end-to-end tests that run.
 const E2E_ONLY: &str = "DYNENCAP_E2E_ONLY";
 /// Those of the short form: one of each kind, and what only guests have the devices for.

@@ -14,6 +14,8 @@ mount -t debugfs debugfs /sys/kernel/debug
 mkdir -p /lib/modules
 [ -e "/lib/modules/$release" ] || ln -s "$modules" "/lib/modules/$release"
 ip link set lo up
+# Their configuration by netlink is there only when the module is.
+modprobe -qa fou fou6
 # Our line to the host: bytes as they are.
 stty -F /dev/ttyS1 raw -echo
 exec </dev/null >/dev/ttyS1 2>&1

@@ -49,31 +49,20 @@ pub(crate) const TESTS: &[Test] = &[
     (
         "leak::a_close_with_unread_data_resets_encapsulated",
         &[],
-        || {
-            for (name, server) in [("unread", SERVER.into()), ("unread4", SERVER4.into())] {
-                let (audit, topology) = ended(name, server, Ending::Unread);
-                assert!(audit.segments(Segment::Rst) >= 1, "{audit}");
-                assert_eq!(topology.drops(), [], "{audit}");
-            }
-        },
+        || unread("unread", SERVER.into()),
     ),
     (
-        "leak::time_wait_acknowledges_encapsulated",
+        "leak::a_close_with_unread_data_resets_encapsulated_over_ipv4",
         &[ACROSS],
-        || {
-            for (name, server) in [("first", SERVER.into()), ("first4", SERVER4.into())] {
-                let (audit, topology) = ended(name, server, Ending::First);
-                let last: Vec<&Seen> = audit
-                    .history
-                    .iter()
-                    .skip_while(|seen| seen.segment != Segment::Fin)
-                    .collect();
-                // The FIN once (not again and again for want of what comes after), then the ACK.
-                let kinds: Vec<Segment> = last.iter().map(|seen| seen.segment).collect();
-                assert_eq!(kinds, [Segment::Fin, Segment::Ack], "{audit}");
-                assert_eq!(topology.drops(), [], "{audit}");
-            }
-        },
+        || unread("unread4", SERVER4.into()),
+    ),
+    ("leak::time_wait_acknowledges_encapsulated", &[], || {
+        closed_first("first", SERVER.into());
+    }),
+    (
+        "leak::time_wait_acknowledges_encapsulated_over_ipv4",
+        &[ACROSS],
+        || closed_first("first4", SERVER4.into()),
     ),
     // TIME_WAIT may answer while its socket is being closed on another CPU.
     ("leak::a_fin_that_meets_the_close_is_answered", &[], || {
@@ -93,12 +82,43 @@ pub(crate) const TESTS: &[Test] = &[
         },
     ),
     ("leak::a_listeners_syn_ack_leaves_encapsulated", &[], || {
-        listened("listener", None)
+        listened("listener6", CLIENT.into(), Exit::udp(gateway(2), 8), None);
     }),
+    (
+        "leak::a_listeners_syn_ack_leaves_encapsulated_over_ipv4",
+        &[ACROSS],
+        || listened("listener4", CLIENT4.into(), Exit::ip(gateway(3)), None),
+    ),
     ("leak::a_syn_cookie_leaves_encapsulated", &[], || {
-        listened("cookie", Some(("ipv4/tcp_syncookies", "2")));
+        listened("cookie6", CLIENT.into(), Exit::udp(gateway(2), 8), COOKIES);
     }),
+    (
+        "leak::a_syn_cookie_leaves_encapsulated_over_ipv4",
+        &[ACROSS],
+        || listened("cookie4", CLIENT4.into(), Exit::ip(gateway(3)), COOKIES),
+    ),
 ];
+
+const COOKIES: Option<(&str, &str)> = Some(("ipv4/tcp_syncookies", "2"));
+
+fn unread(test: &str, server: IpAddr) {
+    let (audit, topology) = ended(test, server, Ending::Unread);
+    assert!(audit.segments(Segment::Rst) >= 1, "{audit}");
+    assert_eq!(topology.drops(), [], "{audit}");
+}
+
+fn closed_first(test: &str, server: IpAddr) {
+    let (audit, topology) = ended(test, server, Ending::First);
+    let last: Vec<&Seen> = audit
+        .history
+        .iter()
+        .skip_while(|seen| seen.segment != Segment::Fin)
+        .collect();
+    // The FIN once (not again and again for want of what comes after), then the ACK.
+    let kinds: Vec<Segment> = last.iter().map(|seen| seen.segment).collect();
+    assert_eq!(kinds, [Segment::Fin, Segment::Ack], "{audit}");
+    assert_eq!(topology.drops(), [], "{audit}");
+}
 
 /// A connection that ends so; all that left because of it.
 fn ended(test: &str, server: IpAddr, ending: Ending) -> (Audit, Topology) {
@@ -147,48 +167,42 @@ fn retransmissions() {
 }
 
 /// The client host as a server whose listener has an exit.
-fn listened(test: &str, setting: Option<(&str, &str)>) {
+fn listened(test: &str, client: IpAddr, exit: Exit, setting: Option<(&str, &str)>) {
     const CONNECTIONS: u64 = 3;
-    for (client, exit) in [
-        (IpAddr::from(CLIENT), Exit::udp(gateway(2), 8)),
-        (IpAddr::from(CLIENT4), Exit::ip(gateway(3))),
-    ] {
-        let topology = Topology::new();
-        if let Some((name, value)) = setting {
-            Topology::sysctl(&topology.client, name, value);
-        }
-        let version = if client.is_ipv6() { 6 } else { 4 };
-        let capture = topology.audit(&format!("leak-{test}{version}"));
-        let mut listening = topology.start(
-            topology.at_client(),
-            passive::LISTEN,
-            Listen {
-                exit: exit.clone(),
-                bytes: 300_000,
-                connections: CONNECTIONS,
-            },
-        );
-        listening.wait_for(passive::READY, Duration::from_secs(10));
-        let from = SocketAddr::new(client, passive::PORT);
-        let fetched: Vec<String> = (0..CONNECTIONS)
-            .map(|_| {
-                let mut fetch = topology.start(topology.at_server(), passive::FETCH, from);
-                topology::result(&mut fetch, Duration::from_secs(30))
-            })
-            .collect();
-        let children: Vec<Child> = topology::result(&mut listening, Duration::from_secs(30));
-        thread::sleep(limit(Duration::from_millis(500)));
-        let (audit, _) = capture.finish();
-        for (child, fetched) in children.iter().zip(&fetched) {
-            assert_eq!(child.sent, *fetched);
-            assert_eq!(child.gateway, exit.gateway_value());
-            let udp = exit.shape.value();
-            assert_eq!(child.udp, if udp.is_empty() { vec![0; 4] } else { udp });
-            assert_eq!(child.mark >> 16, 0x80 | exit.overhead() as u32);
-        }
-        audit.assert_clean();
-        assert_eq!(audit.segments(Segment::SynAck), CONNECTIONS, "{audit}");
-        assert_eq!(audit.through(exit.gateway), audit.tunnelled(), "{audit}");
-        assert_eq!(topology.drops(), [], "{audit}");
+    let topology = Topology::new();
+    if let Some((name, value)) = setting {
+        Topology::sysctl(&topology.client, name, value);
     }
+    let capture = topology.audit(&format!("leak-{test}"));
+    let mut listening = topology.start(
+        topology.at_client(),
+        passive::LISTEN,
+        Listen {
+            exit: exit.clone(),
+            bytes: 300_000,
+            connections: CONNECTIONS,
+        },
+    );
+    listening.wait_for(passive::READY, Duration::from_secs(10));
+    let from = SocketAddr::new(client, passive::PORT);
+    let fetched: Vec<String> = (0..CONNECTIONS)
+        .map(|_| {
+            let mut fetch = topology.start(topology.at_server(), passive::FETCH, from);
+            topology::result(&mut fetch, Duration::from_secs(30))
+        })
+        .collect();
+    let children: Vec<Child> = topology::result(&mut listening, Duration::from_secs(30));
+    thread::sleep(limit(Duration::from_millis(500)));
+    let (audit, _) = capture.finish();
+    for (child, fetched) in children.iter().zip(&fetched) {
+        assert_eq!(child.sent, *fetched);
+        assert_eq!(child.gateway, exit.gateway_value());
+        let udp = exit.shape.value();
+        assert_eq!(child.udp, if udp.is_empty() { vec![0; 4] } else { udp });
+        assert_eq!(child.mark >> 16, 0x80 | exit.overhead() as u32);
+    }
+    audit.assert_clean();
+    assert_eq!(audit.segments(Segment::SynAck), CONNECTIONS, "{audit}");
+    assert_eq!(audit.through(exit.gateway), audit.tunnelled(), "{audit}");
+    assert_eq!(topology.drops(), [], "{audit}");
 }
