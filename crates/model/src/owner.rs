@@ -6,7 +6,7 @@ use crate::hook::{Hook, Need};
 use crate::packet::Packet;
 use crate::socket::{Socket, TcpState};
 use crate::storage::Storage;
-use crate::wire::{Ip, TCP};
+use crate::wire::{Ip, TCP, UDP};
 use crate::{extension, flow};
 use dynencap_abi::option::{AF_PACKET, REFLECT_DSCP};
 use dynencap_abi::{Exit, FlowKey, MARK_SENTINEL, Reason, Reflected};
@@ -185,7 +185,7 @@ impl<'a, S: Sockets> Search<'a, S> {
         let cgroup = storage.reflecting.cgroup;
         let asked = match socket.kind().family {
             AF_PACKET => Some(0),
-            _ if socket.is_udp() && cgroup != 0 => Some(cgroup),
+            _ if socket.speaks(UDP) && cgroup != 0 => Some(cgroup),
             _ => None,
         };
         if let Some(asked) = asked

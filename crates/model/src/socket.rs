@@ -28,6 +28,8 @@ pub struct SocketKind {
 
 /// The id of the root cgroup.
 pub(crate) const ROOT_CGROUP: u64 = 1;
+/// `SOCK_STREAM`.
+const SOCK_STREAM: u32 = 1;
 /// `SOCK_DGRAM`.
 const SOCK_DGRAM: u32 = 2;
 
@@ -128,19 +130,14 @@ impl Socket {
         self.traffic_class = class;
     }
 
-    /// Whether its protocol is UDP.
-    pub(crate) fn is_udp(&self) -> bool {
-        let SocketKind {
-            family,
-            ty,
-            protocol,
-        } = self.kind;
-        let chosen = if protocol == 0 && ty == SOCK_DGRAM {
-            u32::from(wire::UDP)
-        } else {
-            protocol
+    /// Whether it is an IP socket of this protocol, chosen or implied.
+    pub(crate) fn speaks(&self, protocol: u8) -> bool {
+        let chosen = match (self.kind.protocol, self.kind.ty) {
+            (0, SOCK_STREAM) => u32::from(wire::TCP),
+            (0, SOCK_DGRAM) => u32::from(wire::UDP),
+            (chosen, _) => chosen,
         };
-        family != AF_PACKET && chosen == u32::from(wire::UDP)
+        self.kind.family != AF_PACKET && chosen == u32::from(protocol)
     }
 
     /// What reflection keeps in the socket's storage; none without storage.

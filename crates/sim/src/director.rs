@@ -6,17 +6,19 @@
 //! its payload begins.
 
 use crate::event::{Batch, Event, FlowId};
-use crate::scenario::{Assignment, CgroupId, FlowMatch, Scenario, Side, default_exit, overhead};
+use crate::scenario::{Assignment, CgroupId, FlowMatch, Scenario, Side, default_exit};
 use crate::trace::{self, Link, LinkDefect, LinkType, Timestamp};
-use dynencap_abi::{Exit, FlowKey, MAX_PAYLOAD_LEN};
+use arrival::transport;
+use dynencap_abi::{Exit, FlowKey, MAX_PAYLOAD_LEN, TunnelSpec};
 use dynencap_model::flow::{hash as flow_hash, key as flow_key};
-use dynencap_model::{Packet, segment};
+use dynencap_model::{Packet, Tunnels};
 use flow::{End, Flow, due, matches, set_exit};
 use lru::LruCache;
 use offload::super_packet;
 use std::num::NonZeroUsize;
 use std::ops::Range;
 
+mod arrival;
 mod flow;
 mod offload;
 mod tcp;
@@ -74,19 +76,6 @@ impl Fate {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FlowName(FlowKey);
 
-/// The flow that a frame belongs to; `None` for the frames of none.
-#[must_use]
-pub fn flow_name(frame: &trace::Frame<'_>) -> Option<FlowName> {
-    let link = trace::link(frame.link_type, frame.bytes);
-    let packet = Packet {
-        ethertype: link.ethertype,
-        bytes: link.payload,
-        gso_size: 0,
-    };
-    let key = flow_key(&packet).filter(|_| link.defect.is_none())?;
-    Some(FlowName(key.min(key.reversed())))
-}
-
 /// Turns frames into events.
 pub struct Director {
     scenario: Scenario,
@@ -98,6 +87,8 @@ pub struct Director {
     seen: u64,
     /// How many of the policies have been looked at.
     policies: usize,
+    /// The tunnels that reflect, where there is one.
+    reflecting: Option<Tunnels>,
 }
 
 impl Director {
@@ -105,8 +96,16 @@ impl Director {
     #[must_use]
     pub fn new(scenario: Scenario) -> Self {
         let capacity = NonZeroUsize::new(MAX_FLOWS).unwrap_or(NonZeroUsize::MIN);
+        let mut reflecting = None;
+        for (key, spec) in &scenario.host.tunnels {
+            if spec.flags & TunnelSpec::REFLECT != 0 {
+                let tunnels = reflecting.get_or_insert_with(Tunnels::default);
+                tunnels.insert(*key, *spec);
+            }
+        }
         Self {
             scenario,
+            reflecting,
             flows: LruCache::new(capacity),
             free: Vec::new(),
             next: FIRST_FLOW,
@@ -126,14 +125,16 @@ impl Director {
     /// The exit that a frame's flow has now; `None` where it belongs to none.
     #[must_use]
     pub fn exit_of(&self, frame: &trace::Frame<'_>) -> Option<Exit> {
-        let FlowName(key) = flow_name(frame)?;
+        let FlowName(key) = self.flow_name(frame)?;
         self.flows.peek(&key).map(|flow| flow.exit)
     }
 
     /// The cgroup of a frame's flow; the host's own where it belongs to none.
     #[must_use]
     pub fn cgroup_of(&self, frame: &trace::Frame<'_>) -> CgroupId {
-        let flow = flow_name(frame).and_then(|FlowName(key)| self.flows.peek(&key));
+        let flow = self
+            .flow_name(frame)
+            .and_then(|FlowName(key)| self.flows.peek(&key));
         flow.map_or(CgroupId::default(), |flow| flow.cgroup)
     }
 
@@ -192,7 +193,13 @@ impl Director {
             gso_size: 0,
         };
         let place = batch.store(link.payload);
-        let event = if !matches!(link.ethertype, 0x0800 | 0x86dd) {
+        let event = if let Some((inner, came_in)) = self.brought(&packet) {
+            self.arrives(&inner, came_in, frame.number, batch);
+            Event::Ingress {
+                ethertype: link.ethertype,
+                packet: place,
+            }
+        } else if !matches!(link.ethertype, 0x0800 | 0x86dd) {
             let (flow, ethertype) = (FlowId::BARE, link.ethertype);
             Event::Egress {
                 flow,
@@ -228,18 +235,8 @@ impl Director {
         place: Range<usize>,
         batch: &mut Batch,
     ) -> Event {
-        // With the smallest segments, so that BIG TCP counts as what can be cut.
-        let layout = segment::layout(&Packet {
-            gso_size: 1,
-            ..*packet
-        });
-        let syn = layout
-            .as_ref()
-            .and_then(|layout| tcp::syn(packet.bytes, layout));
-        let table_key = key.min(key.reversed());
-        if !self.flows.contains(&table_key) {
-            self.open(table_key, key, syn.as_ref(), frame.number, batch);
-        }
+        let (layout, syn) = transport(packet);
+        let table_key = self.known(key, syn.as_ref(), frame.number, batch);
         let (side, gso_size) = (self.scenario.side, self.scenario.gso_size);
         let mtu = self.scenario.host.config.uplink_mtu as usize;
         let Some(flow) = self.flows.get_mut(&table_key) else {
@@ -252,11 +249,7 @@ impl Director {
                 gso: None,
             };
         };
-        let end = if key == flow.key {
-            End::Initiator
-        } else {
-            End::Responder
-        };
+        let end = flow.end_of(&key);
         if let Some(syn) = syn {
             flow.mss[end as usize] = syn.mss;
         }
@@ -282,7 +275,7 @@ impl Director {
                 packet.bytes,
                 &layout,
                 mtu,
-                overhead(&flow.exit),
+                flow.overhead(),
                 peer_mss,
                 gso_size,
             )
@@ -353,6 +346,7 @@ impl Director {
             switched: 0,
             sent: 0,
             mss: [None; 2],
+            came_in: 0,
         };
         self.flows.put(table_key, flow);
     }

@@ -4,7 +4,7 @@
 //! [`KEPT`]), and what can be left out is left out while fresh engines still differ.
 
 use crate::compare::Divergence;
-use crate::director::{self, Director, Fate, FlowName};
+use crate::director::{Director, Fate, FlowName};
 use crate::engine::{self, Attribution, EngineKind, Outcomes};
 use crate::event::{Batch, Event};
 use crate::replay::{Observer, Replay, ReplayError};
@@ -93,9 +93,10 @@ fn collect(
     let (flow, here) = locate(trace, packet, scenario)?;
     let mut frames = VecDeque::new();
     let mut reader = open(trace)?;
+    let director = Director::new(scenario.clone());
     while let Some(frame) = reader.next_frame()? {
         let here = frame.number == packet;
-        if here || flow.is_some() && director::flow_name(&frame) == flow {
+        if here || flow.is_some() && director.flow_name(&frame) == flow {
             frames.push_back(keep(&frame));
         }
         if frames.len() > KEPT {
@@ -151,7 +152,7 @@ fn locate(
             },
             Fate::Defect(_) | Fate::Jumbogram => {}
         }
-        return Ok((director::flow_name(&frame), here));
+        return Ok((director.flow_name(&frame), here));
     }
     Ok((None, here))
 }

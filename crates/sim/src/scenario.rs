@@ -16,6 +16,7 @@ mod file;
 mod policy;
 #[cfg(test)]
 mod tests;
+mod tunnel;
 mod write;
 
 pub use policy::{CgroupId, PolicySpec};
@@ -144,9 +145,17 @@ pub enum At {
 pub struct Switch {
     /// When.
     pub at: At,
-    /// To what; [`Exit::NONE`] clears.
+    /// To what; [`Exit::NONE`] clears, [`REFLECTING`] leaves it to what comes in.
     pub exit: Exit,
 }
+
+/// The exit of flows whose sockets reflect: none of their own, [`ENCAP_REFLECT`] instead.
+///
+/// [`ENCAP_REFLECT`]: dynencap_abi::option::ENCAP_REFLECT
+pub const REFLECTING: Exit = Exit {
+    flags: Exit::REFLECTED,
+    ..Exit::NONE
+};
 
 /// What a flow gets.
 #[derive(Clone, Debug, PartialEq)]
@@ -155,7 +164,7 @@ pub struct Rule {
     pub matches: FlowMatch,
     /// The cgroup of their sockets and of who sets their options.
     pub cgroup: CgroupId,
-    /// The exit at the start; [`Exit::NONE`] for none.
+    /// The exit at the start; [`Exit::NONE`] for none, or [`REFLECTING`].
     pub exit: Exit,
     /// Changes in order.
     pub switches: Vec<Switch>,
@@ -239,6 +248,25 @@ impl Scenario {
                 field,
                 problem,
             })
+    }
+
+    /// Whether anything in it wants reflection.
+    fn reflects(&self) -> bool {
+        let mut tunnels = self.host.tunnels.iter();
+        let mut policies = self.host.policies.iter();
+        let exits = match &self.assignment {
+            Assignment::EveryFlow => Vec::new(),
+            Assignment::Rules(rules) => rules
+                .iter()
+                .flat_map(|rule| {
+                    let switched = rule.switches.iter().map(|switch| switch.exit);
+                    std::iter::once(rule.exit).chain(switched)
+                })
+                .collect(),
+        };
+        tunnels.any(|(_, spec)| spec.flags & TunnelSpec::REFLECT != 0)
+            || policies.any(PolicySpec::reflects)
+            || exits.contains(&REFLECTING)
     }
 
     /// The scenario as a file that [`Scenario::parse`] reads back.

@@ -53,6 +53,10 @@ impl Host {
         let Some(arrival) = self.arrival(incoming) else {
             return incoming.mark;
         };
+        // Raw sockets get copies of what is for others.
+        if !to.socket.speaks(arrival.flow.protocol) {
+            return incoming.mark;
+        }
         match (arrival.segment, arrival.captured) {
             (Some(_), _) if to.socket.state() == TcpState::Listen => {
                 return self.listen(to.socket, &arrival);

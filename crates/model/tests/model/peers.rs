@@ -254,3 +254,41 @@ fn packet_sockets_answer_from_the_kernels_entries() {
         (Reason::Encapsulated, Some(0x99))
     );
 }
+
+#[test]
+fn raw_sockets_get_copies_that_are_not_for_them() {
+    let mut host = reflecting();
+    let mut raw = Socket::in_cgroup(
+        dynencap_model::SocketKind {
+            family: AF_INET6,
+            ty: SOCK_RAW,
+            protocol: 58,
+        },
+        &CGROUP,
+    );
+    let reflect = REFLECT_PATH;
+    host.set_policy(
+        SERVER,
+        Policy {
+            reflect,
+            ..policy(7)
+        },
+    );
+    grant(&mut host, 7, 32, GATEWAY, 2);
+    for state in [
+        dynencap_model::TcpState::Close,
+        dynencap_model::TcpState::Listen,
+    ] {
+        raw.set_state(state);
+        assert_eq!(by(&mut host, &mut raw, 0x31, &ask(1)), []);
+        let syn = from_client(SYN, 0, 0, &[]);
+        assert_eq!(by(&mut host, &mut raw, 0x31, &syn), []);
+    }
+    let mut server = Socket::in_cgroup(DATAGRAMS, &CGROUP);
+    let syn = from_client(SYN, 0, 0, &[]);
+    assert_eq!(by(&mut host, &mut server, 0x31, &syn), []);
+    assert_eq!(
+        by(&mut host, &mut server, 0x31, &ask(1)),
+        [Event::ReflectCaptured]
+    );
+}

@@ -2,9 +2,12 @@
 //! lead from one exit to another.
 
 use crate::event::{Batch, Event, FlowId};
-use crate::scenario::{At, CgroupId, FlowMatch, Switch};
+use crate::scenario::{At, CgroupId, FlowMatch, REFLECTING, Switch, overhead};
 use crate::trace::{self, Timestamp};
-use dynencap_abi::option::{ENCAP_GW, ENCAP_INFO, ENCAP_UDP, GATEWAY_LEN, PORTS_LEN};
+use dynencap_abi::option::{
+    ENCAP_GW, ENCAP_INFO, ENCAP_REFLECT, ENCAP_UDP, GATEWAY_LEN, PORTS_LEN, REFLECT_LEN,
+    REFLECT_PATH,
+};
 use dynencap_abi::{Exit, FlowKey, Info, MAX_HEADER_LEN};
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -31,9 +34,28 @@ pub(super) struct Flow {
     pub(super) sent: u64,
     /// The MSS that initiator and responder announced.
     pub(super) mss: [Option<u16>; 2],
+    /// Bytes of outer headers by which its last packet came in.
+    pub(super) came_in: usize,
 }
 
 impl Flow {
+    /// Who sends packets with this key.
+    pub(super) fn end_of(&self, key: &FlowKey) -> End {
+        if *key == self.key {
+            End::Initiator
+        } else {
+            End::Responder
+        }
+    }
+
+    /// Bytes that outer headers add to what it sends now.
+    pub(super) fn overhead(&self) -> usize {
+        match self.exit == REFLECTING {
+            true => self.came_in,
+            false => overhead(&self.exit),
+        }
+    }
+
     /// Lets every switch take place whose time has come, before the packet at hand leaves.
     pub(super) fn switch(&mut self, frame: &trace::Frame<'_>, start: Timestamp, batch: &mut Batch) {
         while let Some(switch) = self.switches.get(self.switched).copied() {
@@ -63,6 +85,10 @@ pub(super) fn set_exit(flow: FlowId, from: &Exit, to: &Exit, cause: u64, batch: 
     if from == to {
         return;
     }
+    let reflects = |exit: &Exit| match *exit == REFLECTING {
+        true => REFLECT_PATH.to_ne_bytes().to_vec(),
+        false => Vec::new(),
+    };
     let udp = |exit: &Exit| {
         let mut value = Vec::new();
         if exit.flags & Exit::UDP != 0 {
@@ -77,33 +103,26 @@ pub(super) fn set_exit(flow: FlowId, from: &Exit, to: &Exit, cause: u64, batch: 
         (_, 0) => exit.gateway.to_vec(),
         _ => exit.gateway.iter().skip(12).copied().collect(),
     };
-    if udp(from) != udp(to) {
-        let value = batch.store(&udp(to));
-        batch.push(
-            cause,
-            Event::SetOption {
-                flow,
-                name: ENCAP_UDP,
-                value,
-            },
-        );
+    for (name, before, after) in [
+        (ENCAP_UDP, udp(from), udp(to)),
+        (ENCAP_GW, gateway(from), gateway(to)),
+        (ENCAP_REFLECT, reflects(from), reflects(to)),
+    ] {
+        if before != after {
+            let value = batch.store(&after);
+            batch.push(cause, Event::SetOption { flow, name, value });
+        }
     }
-    if gateway(from) != gateway(to) {
-        let value = batch.store(&gateway(to));
-        batch.push(
-            cause,
-            Event::SetOption {
-                flow,
-                name: ENCAP_GW,
-                value,
-            },
-        );
-    }
+    let reflected = [*from, *to].contains(&REFLECTING);
     for (name, capacity) in [
         (ENCAP_GW, GATEWAY_LEN),
         (ENCAP_UDP, PORTS_LEN + MAX_HEADER_LEN),
         (ENCAP_INFO, size_of::<Info>()),
+        (ENCAP_REFLECT, REFLECT_LEN),
     ] {
+        if name == ENCAP_REFLECT && !reflected {
+            continue;
+        }
         let event = Event::GetOption {
             flow,
             name,

@@ -3,6 +3,7 @@
 //! Every problem is reported as (field as in the file, what is wrong and what was expected).
 
 use super::policy::{PolicyTable, cgroup_named};
+use super::tunnel::TunnelTable;
 use super::*;
 use std::net::Ipv4Addr;
 
@@ -141,23 +142,6 @@ impl Seconds {
     }
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct TunnelTable {
-    address: IpAddr,
-    carries: Carries,
-    port: Option<u16>,
-    header_len: Option<u8>,
-}
-
-#[derive(Deserialize, Clone, Copy, PartialEq)]
-#[serde(rename_all = "lowercase")]
-enum Carries {
-    Ipv4,
-    Ipv6,
-    Udp,
-}
-
 impl ScenarioFile {
     pub(super) fn check(self) -> Result<Scenario, Problem> {
         let mut scenario = Scenario::default();
@@ -185,11 +169,19 @@ impl ScenarioFile {
         }
         scenario.gso_size = self.replay.gso_size;
 
-        let mut exits = BTreeMap::from([("none".to_owned(), Exit::NONE)]);
+        let mut exits = BTreeMap::from([
+            ("none".to_owned(), Exit::NONE),
+            ("reflect".to_owned(), REFLECTING),
+        ]);
         for (name, table) in self.exit {
             let exit = table.check(&name)?;
             if exits.insert(name.clone(), exit).is_some() {
-                return Err((format!("exit.{name}"), "this name means \"no exit\"".into()));
+                let meaning = if name == "none" {
+                    "this name means \"no exit\""
+                } else {
+                    "this name means the path by which packets came"
+                };
+                return Err((format!("exit.{name}"), meaning.into()));
             }
         }
         for (at, table) in self.tunnel.into_iter().enumerate() {
@@ -205,6 +197,9 @@ impl ScenarioFile {
                 .map(|(at, table)| table.check(at, &exits, cgroups))
                 .collect::<Result<_, _>>()?;
             scenario.assignment = Assignment::Rules(rules);
+        }
+        if scenario.reflects() {
+            scenario.host.config.flags |= Config::REFLECT;
         }
         Ok(scenario)
     }
@@ -233,7 +228,7 @@ impl HostTable {
 }
 
 /// An address as maps hold it, and whether it is an IPv4 one.
-fn octets(address: IpAddr) -> ([u8; 16], bool) {
+pub(super) fn octets(address: IpAddr) -> ([u8; 16], bool) {
     match address {
         IpAddr::V4(address) => (address.to_ipv6_mapped().octets(), true),
         IpAddr::V6(address) => (address.octets(), false),
@@ -374,52 +369,5 @@ impl SwitchTable {
             (None, None, Some(seconds)) => seconds.nanoseconds().map(At::Nanoseconds),
             _ => Err("expected exactly one of at_packet, at_flow_packet, at_seconds".into()),
         }
-    }
-}
-
-impl TunnelTable {
-    fn check(self, at: usize) -> Result<(TunnelKey, TunnelSpec), Problem> {
-        let field = |rest: &str| format!("tunnel[{at}].{rest}");
-        let (protocol, port) = match (self.carries, self.port) {
-            (Carries::Udp, Some(port)) if port != 0 => (17, port),
-            (Carries::Udp, _) => {
-                return Err((
-                    field("port"),
-                    "a UDP tunnel needs its port, 1 to 65535".into(),
-                ));
-            }
-            (_, Some(_)) => return Err((field("port"), "only a UDP tunnel has a port".into())),
-            (Carries::Ipv4, None) => (4, 0),
-            (Carries::Ipv6, None) => (41, 0),
-        };
-        let header_len = match (self.carries, self.header_len) {
-            (Carries::Udp, length) => length.unwrap_or(0),
-            (_, None) => 0,
-            (_, Some(_)) => {
-                return Err((
-                    field("header_len"),
-                    "only a UDP tunnel has a custom header".into(),
-                ));
-            }
-        };
-        if usize::from(header_len) > MAX_HEADER_LEN {
-            let problem = format!("{header_len} bytes, expected at most {MAX_HEADER_LEN}");
-            return Err((field("header_len"), problem));
-        }
-        let (address, _) = octets(self.address);
-        Ok((
-            TunnelKey {
-                address,
-                protocol,
-                reserved: 0,
-                port: port.to_be_bytes(),
-            },
-            TunnelSpec {
-                header_len,
-                flags: 0,
-                format: TunnelSpec::FIXED,
-                reserved: 0,
-            },
-        ))
     }
 }

@@ -2,7 +2,10 @@
 
 use super::file::{Prefix, Problem, Seconds};
 use super::*;
-use dynencap_abi::{Policy, PolicyExitKey, PortRange};
+use dynencap_abi::option::{REFLECT_DSCP, REFLECT_MARK, REFLECT_PATH};
+use dynencap_abi::{
+    POLICY_EXIT_CHOOSE, POLICY_EXIT_FOLLOW, POLICY_EXIT_REFLECT, Policy, PolicyExitKey, PortRange,
+};
 use std::net::Ipv4Addr;
 
 /// A place in [`HostSpec::cgroups`].
@@ -16,8 +19,8 @@ pub struct PolicySpec {
     pub cgroup: CgroupId,
     /// The policy without its id, which the engines give; `None` takes the one there is away.
     pub policy: Option<Policy>,
-    /// Gateways by prefix: allowed or not.
-    pub exits: Vec<(IpNet, bool)>,
+    /// Gateways by prefix, each with its rights, bits `POLICY_EXIT_…`.
+    pub exits: Vec<(IpNet, u32)>,
     /// Since when; `None`: from the start.
     pub at: Option<At>,
 }
@@ -25,7 +28,7 @@ pub struct PolicySpec {
 impl PolicySpec {
     /// The keys of its prefixes under the policy's id, each with the value that it has.
     pub fn keys(&self, policy: u32) -> impl Iterator<Item = (PolicyExitKey, u32)> {
-        self.exits.iter().map(move |(net, allowed)| {
+        self.exits.iter().map(move |(net, rights)| {
             let (address, skipped) = match net.network() {
                 IpAddr::V4(address) => (address.to_ipv6_mapped(), 96),
                 IpAddr::V6(address) => (address, 0),
@@ -35,8 +38,14 @@ impl PolicySpec {
                 policy,
                 address: address.octets(),
             };
-            (key, u32::from(*allowed))
+            (key, *rights)
         })
+    }
+
+    /// Whether it says anything of reflection.
+    pub(super) fn reflects(&self) -> bool {
+        let of_exits = self.exits.iter().any(|(_, rights)| rights & FOLLOW != 0);
+        of_exits || self.policy.is_some_and(|policy| policy.reflect != 0)
     }
 }
 
@@ -50,6 +59,12 @@ pub(super) struct PolicyTable {
     #[serde(default)]
     deny: Vec<Prefix>,
     #[serde(default)]
+    reflect: Vec<Prefix>,
+    #[serde(default)]
+    follow: Vec<Prefix>,
+    #[serde(default)]
+    reflect_default: Vec<What>,
+    #[serde(default)]
     ports: Vec<Ports>,
     #[serde(default)]
     custom_headers: bool,
@@ -62,6 +77,34 @@ pub(super) struct PolicyTable {
     at_packet: Option<u64>,
     at_seconds: Option<Seconds>,
 }
+
+/// What a cgroup's sockets reflect unless they say otherwise.
+#[derive(Deserialize, Clone, Copy)]
+#[serde(rename_all = "lowercase")]
+enum What {
+    Path,
+    Dscp,
+    Mark,
+}
+
+impl What {
+    const ALL: [(&str, u32); 3] = [
+        ("path", REFLECT_PATH),
+        ("dscp", REFLECT_DSCP),
+        ("mark", REFLECT_MARK),
+    ];
+
+    fn bit(self) -> u32 {
+        match self {
+            Self::Path => REFLECT_PATH,
+            Self::Dscp => REFLECT_DSCP,
+            Self::Mark => REFLECT_MARK,
+        }
+    }
+}
+
+/// Who is followed is answered as well.
+const FOLLOW: u32 = POLICY_EXIT_REFLECT | POLICY_EXIT_FOLLOW;
 
 #[derive(Deserialize)]
 #[serde(untagged, expecting = "a port, or a range such as \"6080-6090\"")]
@@ -134,26 +177,35 @@ impl PolicyTable {
                 | flag(self.required, Policy::REQUIRED),
             reserve: 0,
             port_count: self.ports.len() as u32,
-            reflect: 0,
+            reflect: self
+                .reflect_default
+                .iter()
+                .fold(0, |bits, what| bits | what.bit()),
             ports,
             default_exit: Exit::NONE,
         };
-        let allowed = self
-            .allow
-            .into_iter()
-            .map(|prefix| (prefix.net().trunc(), true));
-        let denied = self
-            .deny
-            .into_iter()
-            .map(|prefix| (prefix.net().trunc(), false));
-        let exits: Vec<(IpNet, bool)> = allowed.chain(denied).collect();
-        if self.remove && (!exits.is_empty() || policy.port_count > 0 || policy.flags != 0) {
-            return Err((field("remove"), "what is removed allows nothing".into()));
-        }
-        for (nth, (net, _)) in exits.iter().enumerate() {
-            if exits.iter().take(nth).any(|(before, _)| before == net) {
-                return Err((field("allow"), format!("{net} is named twice")));
+        let mut exits: Vec<(IpNet, u32)> = Vec::new();
+        for (key, prefixes, rights) in [
+            ("allow", self.allow, POLICY_EXIT_CHOOSE),
+            ("deny", self.deny, 0),
+            ("reflect", self.reflect, POLICY_EXIT_REFLECT),
+            ("follow", self.follow, FOLLOW),
+        ] {
+            for prefix in prefixes {
+                let net = prefix.net().trunc();
+                match exits.iter_mut().find(|(known, _)| *known == net) {
+                    None => exits.push((net, rights)),
+                    // Rights of two kinds add up; a denial, or the same again, does not.
+                    Some((_, known)) if *known != 0 && rights != 0 && *known & rights == 0 => {
+                        *known |= rights;
+                    }
+                    Some(_) => return Err((field(key), format!("{net} is named twice"))),
+                }
             }
+        }
+        let allows = policy.port_count > 0 || policy.flags != 0 || policy.reflect != 0;
+        if self.remove && (allows || !exits.is_empty()) {
+            return Err((field("remove"), "what is removed allows nothing".into()));
         }
         Ok(PolicySpec {
             cgroup,
@@ -221,11 +273,18 @@ pub(super) fn write(host: &HostSpec, out: &mut String) {
             let _ = writeln!(out, "remove = true");
             continue;
         };
-        for (key, wanted) in [("allow", true), ("deny", false)] {
+        type Is = fn(u32) -> bool;
+        let kinds: [(&str, Is); 4] = [
+            ("allow", |rights| rights & POLICY_EXIT_CHOOSE != 0),
+            ("deny", |rights| rights == 0),
+            ("reflect", |rights| rights & FOLLOW == POLICY_EXIT_REFLECT),
+            ("follow", |rights| rights & FOLLOW == FOLLOW),
+        ];
+        for (key, is_such) in kinds {
             let nets: Vec<String> = spec
                 .exits
                 .iter()
-                .filter(|(_, allowed)| *allowed == wanted)
+                .filter(|(_, rights)| is_such(*rights))
                 .map(|(net, _)| format!("\"{net}\""))
                 .collect();
             if !nets.is_empty() {
@@ -248,6 +307,14 @@ pub(super) fn write(host: &HostSpec, out: &mut String) {
             if policy.flags & flag != 0 {
                 let _ = writeln!(out, "{key} = true");
             }
+        }
+        let reflected: Vec<String> = What::ALL
+            .into_iter()
+            .filter(|(_, bit)| policy.reflect & bit != 0)
+            .map(|(name, _)| format!("\"{name}\""))
+            .collect();
+        if !reflected.is_empty() {
+            let _ = writeln!(out, "reflect_default = [{}]", reflected.join(", "));
         }
         if policy.source != [0; 16] {
             let _ = writeln!(out, "source = \"{}\"", Ipv6Addr::from(policy.source));

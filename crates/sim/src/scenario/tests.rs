@@ -105,6 +105,61 @@ fn a_full_file_is_read_and_survives_being_written() {
 }
 
 #[test]
+fn what_reflects_is_read_and_turns_reflection_on() {
+    let text = r#"
+        [[tunnel]]
+        address = "::1"
+        carries = "udp"
+        port = 6080
+        format = "gue"
+        reflect = true
+        [[tunnel]]
+        address = "192.0.2.1"
+        carries = "udp"
+        port = 6081
+        format = "geneve"
+        [[policy]]
+        allow = ["::/0", "2001:db8::/32"]
+        deny = ["2001:db8:1::/48"]
+        reflect = ["::/0", "192.0.2.0/24"]
+        follow = ["fd00::/8", "2001:db8::/32"]
+        reflect_default = ["mark", "path"]
+        [[flow]]
+        exit = "none"
+        [[flow.switch]]
+        at_packet = 2
+        exit = "reflect"
+    "#;
+    let scenario = Scenario::parse("reflect.toml", text).unwrap();
+    let specs: Vec<_> = scenario.host.tunnels.iter().map(|(_, spec)| spec).collect();
+    assert_eq!(
+        (specs[0].format, specs[0].flags),
+        (TunnelSpec::GUE, TunnelSpec::REFLECT)
+    );
+    assert_eq!((specs[1].format, specs[1].flags), (TunnelSpec::GENEVE, 0));
+    let policy = &scenario.host.policies[0];
+    let rights: Vec<u32> = policy.keys(1).map(|(_, rights)| rights).collect();
+    assert_eq!(rights, [1 | 2, 1 | 2 | 4, 0, 2, 2 | 4]);
+    assert_eq!(policy.policy.unwrap().reflect, 1 | 4);
+    let again = Scenario::parse("again.toml", &scenario.to_toml()).unwrap();
+    assert_eq!(again, scenario);
+
+    let on = |text: &str| {
+        let scenario = Scenario::parse("s.toml", text).unwrap();
+        scenario.host.config.flags & Config::REFLECT != 0
+    };
+    assert!(on(text));
+    assert!(on("[[flow]]\nexit = \"reflect\""));
+    assert!(on("[[policy]]\nreflect = [\"::/0\"]"));
+    assert!(on("[[policy]]\nreflect_default = [\"dscp\"]"));
+    assert!(on(
+        "[[tunnel]]\naddress = \"::1\"\ncarries = \"ipv6\"\nreflect = true"
+    ));
+    assert!(!on("[[tunnel]]\naddress = \"::1\"\ncarries = \"ipv6\""));
+    assert!(!on(FULL));
+}
+
+#[test]
 fn what_makes_no_sense_is_refused_with_file_field_and_expectation() {
     let cases: &[(&str, &[&str])] = &[
         (
@@ -157,7 +212,39 @@ fn what_makes_no_sense_is_refused_with_file_field_and_expectation() {
         ),
         (
             "[[policy]]\nallow = [\"::/0\"]\ndeny = [\"::/0\"]",
-            &["policy[0].allow: ::/0 is named twice"],
+            &["policy[0].deny: ::/0 is named twice"],
+        ),
+        (
+            "[[policy]]\ndeny = [\"::/0\"]\nfollow = [\"::/0\"]",
+            &["policy[0].follow: ::/0 is named twice"],
+        ),
+        (
+            "[[policy]]\nreflect = [\"::1\"]\nfollow = [\"::1/128\"]",
+            &["policy[0].follow: ::1/128 is named twice"],
+        ),
+        (
+            "[[policy]]\nremove = true\nreflect_default = [\"path\"]",
+            &["policy[0].remove"],
+        ),
+        (
+            "[[policy]]\nreflect_default = [\"tos\"]",
+            &["line 2", "unknown variant `tos`"],
+        ),
+        (
+            "[exit.reflect]\ngateway = \"::1\"",
+            &["exit.reflect: this name means"],
+        ),
+        (
+            "[[tunnel]]\naddress = \"::1\"\ncarries = \"ipv6\"\nformat = \"gue\"",
+            &["tunnel[0].format: only a UDP tunnel"],
+        ),
+        (
+            "[[tunnel]]\naddress = \"::1\"\ncarries = \"udp\"\nport = 5\nheader_len = 4\nformat = \"gue\"",
+            &["tunnel[0].format: such a header says its length itself"],
+        ),
+        (
+            "[[tunnel]]\naddress = \"::1\"\ncarries = \"udp\"\nport = 5\nformat = \"vxlan\"",
+            &["unknown variant `vxlan`", "geneve"],
         ),
         (
             "[[flow]]\nexit = \"none\"\ncgroup = \"a b\"",

@@ -49,11 +49,18 @@ pub(super) fn write(scenario: &Scenario) -> String {
             41 => writeln!(out, "carries = \"ipv6\""),
             _ => writeln!(
                 out,
-                "carries = \"udp\"\nport = {}\nheader_len = {}",
+                "carries = \"udp\"\nport = {}\n{}",
                 u16::from_be_bytes(key.port),
-                spec.header_len
+                match spec.format {
+                    TunnelSpec::GUE => "format = \"gue\"".to_owned(),
+                    TunnelSpec::GENEVE => "format = \"geneve\"".to_owned(),
+                    _ => format!("header_len = {}", spec.header_len),
+                }
             ),
         };
+        if spec.flags & TunnelSpec::REFLECT != 0 {
+            let _ = writeln!(out, "reflect = true");
+        }
     }
     policy::write(host, &mut out);
     let Assignment::Rules(rules) = &scenario.assignment else {
@@ -64,12 +71,13 @@ pub(super) fn write(scenario: &Scenario) -> String {
         .iter()
         .flat_map(|r| std::iter::once(r.exit).chain(r.switches.iter().map(|switch| switch.exit)))
     {
-        if exit != Exit::NONE && !exits.contains(&exit) {
+        if exit != Exit::NONE && exit != REFLECTING && !exits.contains(&exit) {
             exits.push(exit);
         }
     }
     let name = |exit: &Exit| match exits.iter().position(|known| known == exit) {
         Some(at) => format!("exit{at}"),
+        None if *exit == REFLECTING => "reflect".to_owned(),
         None => "none".to_owned(),
     };
     for exit in &exits {

@@ -101,8 +101,9 @@ fn policy(at: Option<At>) -> impl Strategy<Value = PolicySpec> {
     let nets: Vec<ipnet::IpNet> = nets.iter().map(|net| net.parse().unwrap()).collect();
     let exits = prop::sample::subsequence(nets, 0..=6);
     let exits = exits.prop_flat_map(|nets| {
-        let allowed = prop::collection::vec(prop::bool::weighted(0.8), nets.len());
-        allowed.prop_map(move |allowed| nets.iter().copied().zip(allowed).collect())
+        let rights = prop::sample::select(&[0, 1, 1, 1, 2, 6, 7, 7, 7][..]);
+        let rights = prop::collection::vec(rights, nets.len());
+        rights.prop_map(move |rights| nets.iter().copied().zip(rights).collect())
     });
     let ports = prop::collection::vec((FIRST_PORT..FIRST_PORT + 33, 0u16..33), 0..=3);
     let flags = prop::sample::select(vec![

@@ -11,6 +11,7 @@
 
 mod capture;
 mod kernel;
+mod reflected;
 mod round_trip;
 
 use capture::{Capture, Expected};
@@ -250,6 +251,18 @@ fn agree(
         (Expected::Read, Some(error)) => return Err(error.into()),
         (Expected::Read, None) => {}
     }
+    agree_on(&report, &differences)?;
+    for engine in &report.engines {
+        let totals = &engine.totals;
+        if totals.over_mtu > 0 {
+            return Err(format!("fits: {}: {} frames", engine.name, totals.over_mtu).into());
+        }
+    }
+    Ok(engines)
+}
+
+/// Holds a report against what must hold for every trace.
+fn agree_on(report: &Report, differences: &Differences) -> Result<(), Failed> {
     if report.divergences > 0 {
         let words = differences.0.concat();
         return Err(format!("{} differences\n{words}", report.divergences).into());
@@ -268,11 +281,8 @@ fn agree(
             let (left, right) = (reference.name, engine.name);
             return Err(format!("{left}: {:?}\n{right}: {totals:?}", reference.totals).into());
         }
-        if totals.over_mtu > 0 {
-            return Err(format!("fits: {}: {} frames", engine.name, totals.over_mtu).into());
-        }
     }
-    Ok(engines)
+    Ok(())
 }
 
 /// Why the kernel's tests cannot run here, unless they must.
@@ -347,6 +357,26 @@ fn main() -> ExitCode {
             })
         });
         trials.push(trial.with_ignored_flag(skip));
+    }
+    for capture in captures
+        .iter()
+        .filter(|of| matches!(of.expected, Expected::Read))
+    {
+        let of = capture.clone();
+        trials.push(Trial::test(
+            format!("reflected-model/{}", capture.name),
+            move || {
+                let engines = vec![start(EngineKind::Model, &reflected::server())?];
+                let (came, _) = reflected::check(&of, engines)?;
+                match (of.name.as_str(), came.replies, came.moved) {
+                    ("testdata/http.pcapng" | "testdata/sack-loss.pcap", 10.., 2..) => Ok(()),
+                    ("testdata/http.pcapng" | "testdata/sack-loss.pcap", replies, moved) => {
+                        Err(format!("{replies} replies, {moved} moves are too few").into())
+                    }
+                    _ => Ok(()),
+                }
+            },
+        ));
     }
     let conclusion = libtest_mimic::run(&arguments, trials);
     worker.stop();
