@@ -411,8 +411,9 @@ impl<'a> Built<'a> {
             // Not this revision's fault.
             Err(error) => {
                 gate.limits.check()?;
+                println!("{error:#}");
                 let what = format!(
-                    "comparison by {}: {} does not build: {error:#}",
+                    "comparison by {}: {} does not build",
                     kind.manifest(),
                     self.base.short()
                 );

@@ -1,7 +1,7 @@
 //! The gate on itself: a seeded slowdown in the programs and in the model is caught, by each
 //! measure that can see it, and nothing at all passes ten times of ten.
 
-use super::count::{Counts, Name, parse_file};
+use super::count::{Counts, Name};
 use super::judge::{Verdict, judge};
 use super::program::{Kind, Program};
 use super::*;
@@ -70,8 +70,7 @@ fn subjects(verdict: &Verdict) -> Vec<String> {
 #[test]
 fn a_slower_program_is_caught_by_name() {
     let slow = Object::slow("egress");
-    let old = fs::read_to_string(root().unwrap().join(BASELINE)).unwrap();
-    let old = parse_file(&old).unwrap();
+    let old = counts(programs(), &committed()).unwrap();
     let new = counts(programs(), &slow.path()).unwrap();
     let verdict = judge(&old, &new, &[]);
     let grown = subjects(&verdict);
