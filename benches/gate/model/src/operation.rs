@@ -102,7 +102,7 @@ pub(crate) fn all() -> Vec<Operation> {
         Operation::new("option/get-info", {
             let (host, socket) = (Host::new(config()), ip6());
             move || {
-                host.option(black_box(&socket), &[1, CGROUP], ENCAP_INFO, 32)
+                host.option(black_box(&socket), ENCAP_INFO, 32)
                     .is_ok_and(|value| value.len() == 32)
             }
         }),
