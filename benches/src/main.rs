@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 use clap::{Parser, ValueEnum};
-use dynencap_benches::{Error, Object, Row, Run, egress};
+use dynencap_benches::{Error, Object, Row, Run, egress, packet};
 use dynencap_kernel::{Feature, Interrupt};
 use std::{fs, io::Write, path::PathBuf, process::ExitCode};
 
@@ -27,6 +27,8 @@ struct Cli {
 enum Group {
     /// Nanoseconds of the egress program alone
     Egress,
+    /// Packets a second, beside the kernel's own ways
+    Packets,
 }
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -55,6 +57,7 @@ fn measure(cli: &Cli) -> anyhow::Result<()> {
     for group in groups {
         let rows = match group {
             Group::Egress => egress::measure(&run)?,
+            Group::Packets => packet::measure(&run)?,
         };
         show(&rows, cli.json)?;
     }
@@ -95,7 +98,7 @@ fn show(rows: &[Row], json: bool) -> anyhow::Result<()> {
             } = row;
             writeln!(
                 out,
-                "{group:8} {name:48} {:9.1} {unit}  ({:.1} to {:.1}, {} rounds)",
+                "{group:8} {name:48} {:9.3} {unit}  ({:.3} to {:.3}, {} rounds)",
                 summary.median, summary.lower, summary.upper, summary.rounds
             )?;
         }

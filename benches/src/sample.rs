@@ -46,6 +46,19 @@ impl Summary {
             rounds: sorted.len(),
         }
     }
+
+    /// In another unit.
+    #[must_use]
+    pub fn scaled(self, factor: f64) -> Self {
+        Self {
+            median: self.median * factor,
+            lower: self.lower * factor,
+            upper: self.upper * factor,
+            min: self.min * factor,
+            max: self.max * factor,
+            rounds: self.rounds,
+        }
+    }
 }
 
 /// Samples of each variant, round by round.
