@@ -256,7 +256,8 @@ struct expected {
 	__u32 protocol; // of the outer header
 	__u32 protocol_at; // where that byte stands
 	__u32 inner_at; // where the inner IPv6 header begins
-	__u32 port; // UDP destination port of the inner packet, network order
+	__u32 next; // protocol of the inner packet: UDP or TCP
+	__u32 port; // its destination port, network order
 	__u32 checksum_at; // an outer UDP checksum that is not zero; 0: none is expected
 };
 
@@ -274,34 +275,47 @@ struct {
 	__type(value, __u64);
 } arrived SEC(".maps");
 
-// Counts what arrives, as expected or not, and lets nothing through.
-SEC("classifier/sink") int sink(struct __sk_buff *skb)
+// Counts what arrives, as expected or not.
+INLINE void judge(struct __sk_buff *skb)
 {
 	__u32 zero = 0, one = 1;
 	struct expected *expected = map_lookup(&expectation, &zero);
 	__u64 *good = map_lookup(&arrived, &zero), *other = map_lookup(&arrived, &one);
 	if (!expected || !good || !other)
-		return SHOT;
+		return;
 	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
 	struct ethernet *ethernet = data;
 	__u32 protocol_at = expected->protocol_at, inner_at = expected->inner_at,
 	      checksum_at = expected->checksum_at;
 	if (protocol_at > 64 || inner_at > 128 || checksum_at > 64)
-		return SHOT;
+		return;
 	__u8 *protocol = data + ETHERNET + protocol_at;
 	__u16 *checksum = data + ETHERNET + checksum_at;
 	struct ipv6 *ip = data + ETHERNET + inner_at;
-	struct udp *udp = (void *)(ip + 1);
+	struct udp *udp = (void *)(ip + 1); // TCP's ports stand at the same place
 	if ((void *)(udp + 1) <= end && (void *)(ethernet + 1) <= end &&
 	    (void *)(protocol + 1) <= end && (void *)(checksum + 1) <= end &&
 	    (!checksum_at || *checksum) && ethernet->type == expected->type &&
 	    *protocol == expected->protocol &&
 	    (ip->version_class_label & BE32(0xf0000000)) == BE32(0x60000000) &&
-	    ip->next_header == UDP_PROTOCOL && udp->destination == expected->port)
+	    ip->next_header == expected->next && udp->destination == expected->port)
 		++*good;
 	else
 		++*other;
+}
+
+// Lets nothing through.
+SEC("classifier/sink") int sink(struct __sk_buff *skb)
+{
+	judge(skb);
 	return SHOT;
+}
+
+// Lets everything through.
+SEC("classifier/watch") int watch(struct __sk_buff *skb)
+{
+	judge(skb);
+	return NEXT;
 }
 
 // The far end of TCP: takes the headers off of what hand_ip6, hand_udp or anyone else put on.
@@ -311,8 +325,6 @@ SEC("classifier/decap") int decap(struct __sk_buff *skb)
 	if (!has(skb, ethernet, ETHERNET + IPV6) || ethernet->type != BE16(0x86dd))
 		return NEXT;
 	struct ipv6 *ip = (void *)(ethernet + 1);
-	__u32 zero = 0;
-	__u64 *good = map_lookup(&arrived, &zero);
 	__s32 len;
 	if (ip->destination[0] != BE32(0xfd00000e))
 		return NEXT;
@@ -325,7 +337,5 @@ SEC("classifier/decap") int decap(struct __sk_buff *skb)
 	if (adjust_room(skb, -len, BPF_ADJ_ROOM_MAC,
 			BPF_F_ADJ_ROOM_FIXED_GSO | DECAP_L3_IPV6))
 		return SHOT;
-	if (good)
-		++*good;
 	return NEXT;
 }

@@ -16,7 +16,7 @@ use dynencap_kernel::Namespace;
 use std::{
     fs,
     io::Write as _,
-    net::{Ipv6Addr, SocketAddr},
+    net::{Ipv6Addr, SocketAddrV6},
     os::fd::{AsFd, AsRawFd},
     process::{Command, Stdio},
 };
@@ -119,8 +119,8 @@ impl Bed {
 
     /// Where everybody sends to.
     #[must_use]
-    pub fn server() -> SocketAddr {
-        (SERVER, PORT).into()
+    pub fn server() -> SocketAddrV6 {
+        SocketAddrV6::new(SERVER, PORT, 0, 0)
     }
 }
 

@@ -5,8 +5,10 @@
 //! the figures mean stands in docs/performance.md, which the command writes.
 
 pub mod bed;
+pub mod control;
 pub mod egress;
 mod error;
+pub mod exits;
 mod home;
 pub mod lineup;
 pub mod ours;
@@ -15,6 +17,7 @@ pub mod peer;
 pub mod reference;
 pub mod sample;
 pub mod stand;
+pub mod tcp;
 
 pub use error::Error;
 pub use home::Home;

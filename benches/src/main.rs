@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 use clap::{Parser, ValueEnum};
-use dynencap_benches::{Error, Object, Row, Run, egress, packet};
+use dynencap_benches::{Error, Object, Row, Run, control, egress, exits, packet, tcp};
 use dynencap_kernel::{Feature, Interrupt};
 use std::{fs, io::Write, path::PathBuf, process::ExitCode};
 
@@ -29,6 +29,12 @@ enum Group {
     Egress,
     /// Packets a second, beside the kernel's own ways
     Packets,
+    /// TCP on one CPU
+    Tcp,
+    /// Many exits
+    Exits,
+    /// Calls and connections
+    Control,
 }
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -58,6 +64,9 @@ fn measure(cli: &Cli) -> anyhow::Result<()> {
         let rows = match group {
             Group::Egress => egress::measure(&run)?,
             Group::Packets => packet::measure(&run)?,
+            Group::Tcp => tcp::measure(&run)?,
+            Group::Exits => exits::measure(&run)?,
+            Group::Control => control::measure(&run)?,
         };
         show(&rows, cli.json)?;
     }

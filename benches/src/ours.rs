@@ -10,7 +10,7 @@ use dynencap_abi::{
     Config, Reason,
     option::{ENCAP_GW, ENCAP_UDP, SOL_DYNENCAP},
 };
-use dynencap_kernel::{Chain, DeviceProgram, Loaded, sys};
+use dynencap_kernel::{Chain, DeviceProgram, Loaded, host::SegmentPair, sys};
 use std::{
     fs::File,
     os::fd::AsFd,
@@ -56,7 +56,7 @@ impl Shape {
                 ethertype: 0x0800,
                 protocol: 41,
                 inner_at: 20,
-                checksum_at: None,
+                ..Expected::IP6
             },
             Self::Udp32 => Expected::ipv6(17, 80),
             Self::Checksum => Expected {
@@ -64,6 +64,12 @@ impl Shape {
                 ..Expected::UDP8
             },
         }
+    }
+
+    /// Bytes of headers.
+    #[must_use]
+    pub const fn overhead(self) -> u8 {
+        self.expected().inner_at as u8
     }
 
     /// Sets it on a socket, through the hooks.
@@ -108,6 +114,29 @@ impl Ours {
     ) -> Result<Self, Error> {
         let mut loaded = Loaded::load_with(object, &[DeviceProgram::Egress])?;
         loaded.set_config(&config(flags))?;
+        Self::attach(loaded, chain, bed, home)
+    }
+
+    /// Egress, and the segmenting pair with the program behind it.
+    pub fn segmenting(object: &[u8], flags: u32, bed: &Bed, home: &Home) -> Result<Self, Error> {
+        let [near, far] = ["seg0", "seg1"];
+        let both = [DeviceProgram::Egress, DeviceProgram::Segmented];
+        let mut loaded = Loaded::load_with(object, &both)?;
+        let (pair, uplink) = bed.host.in_namespace(|| {
+            let pair = SegmentPair::ensure(near, far).map(|(pair, _)| pair);
+            Ok((pair, sys::Link::named(UPLINK)))
+        })?;
+        let pair = pair.map_err(Error::reference("the segmenting pair"))?;
+        loaded.set_config(&Config {
+            segmenter: pair.near(),
+            uplink: uplink.map_err(Error::io(UPLINK))?.index(),
+            ..config(flags)
+        })?;
+        loaded.attach_device_by(Chain::here(), &bed.host, far, &[DeviceProgram::Segmented])?;
+        Self::attach(loaded, Chain::here(), bed, home)
+    }
+
+    fn attach(mut loaded: Loaded, chain: Chain, bed: &Bed, home: &Home) -> Result<Self, Error> {
         let room = home.room()?;
         loaded.attach_cgroup(File::open(&room).map_err(Error::io("a cgroup"))?)?;
         loaded.attach_device_by(chain, &bed.host, UPLINK, &[DeviceProgram::Egress])?;

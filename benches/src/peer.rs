@@ -71,7 +71,7 @@ impl Peer {
     pub fn install(self, bed: &Bed) -> Result<(), Error> {
         let commands = match self {
             Self::Vxlan => format!(
-                "link add vx0 address 02:00:00:00:02:01 type vxlan id 42 dstport 4789 \
+                "link add vx0 address 02:00:00:00:02:01 mtu 1430 type vxlan id 42 dstport 4789 \
                    local {HOST} remote {GATEWAY} udp6zerocsumtx udp6zerocsumrx nolearning\n\
                  link set vx0 up\n\
                  neigh add fd00:8::2 lladdr 02:00:00:00:02:02 dev vx0 nud permanent\n\
@@ -79,7 +79,7 @@ impl Peer {
                  -6 route replace fd00:9::/64 via fd00:8::2 dev vx0 src {HOST}"
             ),
             Self::VxlanGpe => format!(
-                "link add vx0 type vxlan dstport 4790 gpe external udp6zerocsumtx udp6zerocsumrx\n\
+                "link add vx0 mtu 1444 type vxlan dstport 4790 gpe external udp6zerocsumtx udp6zerocsumrx\n\
                  link set vx0 up\n\
                  -6 route replace fd00:9::/64 encap ip6 id 42 dst {GATEWAY} src {HOST} \
                    dev vx0 src {HOST}"

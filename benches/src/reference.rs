@@ -8,12 +8,12 @@ use aya::{
     Ebpf, EbpfLoader,
     maps::{Array, MapData, PerCpuArray, SkStorage},
     programs::{
-        LinkOrder, SchedClassifier, TcAttachType,
+        CgroupAttachMode, CgroupSockopt, LinkOrder, SchedClassifier, TcAttachType,
         tc::{self, NlOptions, TcAttachOptions},
     },
 };
 use dynencap_kernel::{Chain, Namespace};
-use std::{os::fd::AsRawFd, time::Duration};
+use std::{fs::File, os::fd::AsRawFd, path::Path, time::Duration};
 
 /// The committed object.
 pub const OBJECT: &[u8] = include_bytes!("../bpf/peers.bpf.o");
@@ -90,7 +90,7 @@ impl Reference {
         Ok((info.run_count(), info.run_time()))
     }
 
-    /// What the sink, or the decapsulation, counted: as expected, and otherwise.
+    /// What the sink or the watch counted: as expected, and otherwise.
     pub fn arrived(&mut self) -> Result<[u64; 2], Error> {
         let arrived: PerCpuArray<&mut MapData, u64> = self.map("arrived")?;
         let mut sums = [0; 2];
@@ -105,7 +105,7 @@ impl Reference {
 
     /// Tells the sink what to expect.
     pub fn expect(&mut self, expected: &Expected) -> Result<(), Error> {
-        let mut map: Array<&mut MapData, [u8; 24]> = self.map("expectation")?;
+        let mut map: Array<&mut MapData, [u8; 28]> = self.map("expectation")?;
         map.set(0, expected.to_bytes(), 0)
             .map_err(Error::reference("expectation"))
     }
@@ -152,6 +152,8 @@ pub struct Expected {
     pub inner_at: u32,
     /// Where an outer UDP checksum stands that must not be zero.
     pub checksum_at: Option<u32>,
+    /// Protocol of the inner packet.
+    pub next: u8,
 }
 
 impl Expected {
@@ -170,10 +172,22 @@ impl Expected {
             protocol,
             inner_at,
             checksum_at: None,
+            next: 17,
         }
     }
 
-    fn to_bytes(self) -> [u8; 24] {
+    /// The same with TCP inside.
+    #[must_use]
+    pub const fn with_tcp(self) -> Self {
+        let is_plain = self.inner_at == 0;
+        Self {
+            protocol: if is_plain { 6 } else { self.protocol },
+            next: 6,
+            ..self
+        }
+    }
+
+    fn to_bytes(self) -> [u8; 28] {
         let port = crate::bed::PORT.to_be_bytes();
         let protocol_at = if self.ethertype == 0x0800 { 9 } else { 6 };
         let words = [
@@ -181,13 +195,38 @@ impl Expected {
             u32::from(self.protocol),
             protocol_at,
             self.inner_at,
+            u32::from(self.next),
             u32::from(u16::from_ne_bytes(port)),
             self.checksum_at.unwrap_or(0),
         ];
-        let mut bytes = [0; 24];
+        let mut bytes = [0; 28];
         for (place, word) in bytes.chunks_exact_mut(4).zip(words) {
             place.copy_from_slice(&word.to_ne_bytes());
         }
         bytes
+    }
+}
+
+/// The empty program for options, at a cgroup.
+#[derive(Debug)]
+pub struct Hook {
+    _ebpf: Ebpf,
+}
+
+impl Hook {
+    /// Attaches it.
+    pub fn attach(room: &Path) -> Result<Self, Error> {
+        let name = "option";
+        let mut ebpf = EbpfLoader::new()
+            .load(OBJECT)
+            .map_err(Error::reference(name))?;
+        let program = ebpf.program_mut(name).ok_or_else(|| missing(name))?;
+        let program: &mut CgroupSockopt = program.try_into().map_err(Error::reference(name))?;
+        program.load().map_err(Error::reference(name))?;
+        let cgroup = File::open(room).map_err(Error::io("a cgroup"))?;
+        program
+            .attach(cgroup, CgroupAttachMode::Single)
+            .map_err(Error::reference(name))?;
+        Ok(Self { _ebpf: ebpf })
     }
 }

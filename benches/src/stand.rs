@@ -187,11 +187,22 @@ pub struct Flow {
 }
 
 impl Flow {
-    fn new(socket: UdpSocket, expected: Expected) -> Self {
+    /// A socket that names the server with each packet.
+    #[must_use]
+    pub fn unconnected(socket: UdpSocket, expected: Expected) -> Self {
+        Self {
+            burst: Burst::new(&[0x5a; PAYLOAD], BATCH, Some(Bed::server())),
+            ..Self::new(socket, expected)
+        }
+    }
+
+    /// A connected socket.
+    #[must_use]
+    pub fn new(socket: UdpSocket, expected: Expected) -> Self {
         Self {
             socket,
             expected,
-            burst: Burst::new(&[0x5a; PAYLOAD], BATCH),
+            burst: Burst::new(&[0x5a; PAYLOAD], BATCH, None),
         }
     }
 }
