@@ -11,13 +11,16 @@ mod error;
 pub mod exits;
 mod home;
 pub mod lineup;
+pub mod machine;
 pub mod ours;
 pub mod packet;
 pub mod peer;
 pub mod reference;
+pub mod report;
 pub mod sample;
 pub mod stand;
 pub mod tcp;
+pub mod userspace;
 
 pub use error::Error;
 pub use home::Home;
@@ -35,7 +38,6 @@ pub struct Object {
 }
 
 /// What every group of measurements gets.
-#[derive(Debug)]
 pub struct Run {
     /// Where sockets are made.
     pub home: Home,
@@ -45,15 +47,24 @@ pub struct Run {
     pub objects: Vec<Object>,
     /// Fewer rounds, for trying.
     pub quick: bool,
+    /// The CPU to which the process is pinned.
+    here: Affinity,
+    /// The CPUs that it had before.
+    everywhere: Affinity,
 }
 
 impl Run {
     /// Pins the process to one CPU and makes the cgroup.
     pub fn start(objects: Vec<Object>, quick: bool, interrupt: Interrupt) -> Result<Self, Error> {
-        Affinity::here()
-            .and_then(|here| here.apply())
-            .map_err(Error::io("pinning to one CPU"))?;
+        let pin = || {
+            let (everywhere, here) = (Affinity::current()?, Affinity::here()?);
+            here.apply()?;
+            Ok((everywhere, here))
+        };
+        let (everywhere, here) = pin().map_err(Error::io("pinning to one CPU"))?;
         Ok(Self {
+            here,
+            everywhere,
             home: Home::new()?,
             interrupt,
             objects,

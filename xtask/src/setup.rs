@@ -1,5 +1,6 @@
 //! `cargo xtask setup`: installs the Debian packages that tests, recording, (with `--bpf`) the
-//! BPF build and (with `--guest`) tests on other kernels use. Owns the tables of packages; the BPF linker's build is part of it.
+//! BPF build, (with `--guest`) tests on other kernels and (with `--peers`) measurements use.
+//! Owns the tables of packages; the BPF linker's build is part of it.
 
 use anyhow::{Context, bail};
 use std::{
@@ -38,6 +39,21 @@ const BPF_PACKAGES: &[&str] = &[
 /// What boots other kernels.
 const GUEST_PACKAGES: &[&str] = &["busybox-static", "kmod", "qemu-system-x86", "xz-utils"];
 
+/// What measuring beside peers runs; the compiler is for the reference in C.
+const PEER_PACKAGES: &[&str] = &[
+    "clang-22",
+    "coreutils",
+    "ethtool",
+    "iproute2",
+    "llvm-22",
+    "tcpreplay",
+    "util-linux",
+    "wireshark-common",
+];
+
+/// The C compiler with a BPF back end.
+pub(crate) const CLANG: &str = "clang-22";
+
 /// Where Debian's LLVM lies.
 pub(crate) const LLVM_PREFIX: &str = "/usr/lib/llvm-22";
 /// The linker; its LLVM must not be older than the compiler's.
@@ -60,6 +76,9 @@ pub(crate) struct Args {
     /// Install what boots other kernels as well
     #[arg(long)]
     guest: bool,
+    /// Install what `cargo xtask peers` runs as well
+    #[arg(long)]
+    peers: bool,
 }
 
 /// Runs the command.
@@ -70,6 +89,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     }
     if args.guest {
         install_guest()?;
+    }
+    if args.peers {
+        install(PEER_PACKAGES)?;
     }
     Ok(())
 }
