@@ -198,7 +198,7 @@ mod tests {
         assert_eq!(rows(102.0).missed(), [""; 0]);
         let missed = rows(104.0).missed();
         assert_eq!(missed.len(), 1);
-        assert!(missed[0].contains("1.04"), "{missed:?}");
+        assert!(missed[0].contains("1.040"), "{missed:?}");
         let text = rows(104.0).targets().unwrap();
         assert!(text.contains("**no**"), "{text}");
     }

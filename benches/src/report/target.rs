@@ -45,7 +45,7 @@ impl Target {
 
     pub(super) fn shown(&self, figure: f64) -> String {
         match self.bound {
-            Bound::AtLeast(_) | Bound::AtMost(_) => format!("{figure:.2}"),
+            Bound::AtLeast(_) | Bound::AtMost(_) => format!("{figure:.3}"),
             Bound::Within(_) => format!("{figure:.1} ns"),
             Bound::Rate(_) => format!("{figure:.1} M/s"),
         }
