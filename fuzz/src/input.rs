@@ -89,6 +89,25 @@ impl Hosting {
         }
     }
 
+    /// Tunnels that reflect: those of [`Hosting::tunnels`], and on the next ports GUE and Geneve.
+    pub fn reflecting(&self) -> Vec<(TunnelKey, TunnelSpec)> {
+        let mut tunnels = self.tunnels().to_vec();
+        if let Some((key, spec)) = tunnels.last().copied() {
+            for (nth, format) in [TunnelSpec::GUE, TunnelSpec::GENEVE]
+                .into_iter()
+                .enumerate()
+            {
+                let port = u16::from_be_bytes(key.port).wrapping_add(1 + nth as u16);
+                let port = port.to_be_bytes();
+                tunnels.push((TunnelKey { port, ..key }, TunnelSpec { format, ..spec }));
+            }
+        }
+        for (_, spec) in &mut tunnels {
+            spec.flags = TunnelSpec::REFLECT;
+        }
+        tunnels
+    }
+
     /// One tunnel of each kind.
     pub fn tunnels(&self) -> [(TunnelKey, TunnelSpec); 3] {
         let mut address = GATEWAY;

@@ -3,7 +3,7 @@
 
 use crate::input::Hosting;
 use arbitrary::{Arbitrary, Unstructured};
-use dynencap_abi::Exit;
+use dynencap_abi::{Exit, MAX_HEADER_LEN, TunnelSpec};
 use dynencap_model::{Frame, Host, Packet, Port, Socket, SocketKind};
 use dynencap_sim::scenario::Scenario;
 use dynencap_sim::trace::{Reader, link};
@@ -112,13 +112,38 @@ fn packets_of(path: &Path) -> Vec<Frame> {
     packets
 }
 
+/// A header that a tunnel of this format takes off a packet of this Ethernet type.
+fn custom(spec: &TunnelSpec, ethertype: u16) -> Vec<u8> {
+    let is_v4 = ethertype == 0x0800;
+    match spec.format {
+        TunnelSpec::GUE => vec![1, if is_v4 { 4 } else { 41 }, 0, 0, 0xc0, 0xff, 0xee, 0],
+        TunnelSpec::GENEVE => [
+            &[1, 0],
+            &ethertype.to_be_bytes()[..],
+            &[0, 0, 123, 0, 1, 2, 3, 0],
+        ]
+        .concat(),
+        // VXLAN-GPE's, where its 8 bytes are all.
+        _ => {
+            let mut header = vec![0x0c, 0, 0, if is_v4 { 1 } else { 2 }, 0, 0, 123, 0];
+            header.resize(usize::from(spec.header_len), 0);
+            header
+        }
+    }
+}
+
 /// The packet through each of the tunnels that a head of zeros has.
 fn tunnelled(packet: &Frame) -> Vec<Frame> {
     let mut frames = Vec::new();
     let Ok(hosting) = Hosting::arbitrary(&mut Unstructured::new(&[])) else {
         return frames;
     };
-    for (key, spec) in hosting.tunnels() {
+    for (key, spec) in hosting.reflecting() {
+        let custom = custom(&spec, packet.ethertype);
+        let mut header = [0; MAX_HEADER_LEN];
+        if let Some(place) = header.get_mut(..custom.len()) {
+            place.copy_from_slice(&custom);
+        }
         let mut socket = Socket::new(SocketKind {
             family: 10,
             ty: 1,
@@ -129,7 +154,8 @@ fn tunnelled(packet: &Frame) -> Vec<Frame> {
             gateway: key.address,
             destination_port: key.port,
             flags: flags | Exit::GATEWAY,
-            header_len: if flags == 0 { 0 } else { spec.header_len },
+            header,
+            header_len: if flags == 0 { 0 } else { custom.len() as u8 },
             ..Exit::NONE
         });
         let leaving = Packet {

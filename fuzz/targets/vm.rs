@@ -5,8 +5,8 @@
 
 use arbitrary::Arbitrary;
 use dynencap_fuzz::{Call, Hosting, Kind, Shape, frame, plant, split};
-use dynencap_model::abi::option::{ENOPROTOOPT, SOL_DYNENCAP};
-use dynencap_model::abi::{Reason, object};
+use dynencap_model::abi::option::{ENCAP_REFLECT, ENOPROTOOPT, SOL_DYNENCAP};
+use dynencap_model::abi::{Config, Reason, object};
 use dynencap_model::{self as model, Frame, Host, Packet, Port, Socket, segment};
 use dynencap_vm::{self as vm, GetOption, Gso, GsoKind, Machine, SetOption, Skb, SocketId};
 use libfuzzer_sys::fuzz_target;
@@ -34,6 +34,10 @@ static MACHINE: LazyLock<Machine> = LazyLock::new(|| {
     Machine::load(&dynencap_sim::built_in_object()).expect("the committed object loads")
 });
 
+/// Whether its programs reflect.
+static REFLECTS: LazyLock<bool> =
+    LazyLock::new(|| MACHINE.programs().any(|program| program == object::REFLECT));
+
 fuzz_target!(
     init: plant("vm", Kind::Leaving(Head::size_hint(0).0)),
     |data: &[u8]| {
@@ -42,6 +46,9 @@ fuzz_target!(
         };
         let mut both = Both::new(&head);
         for (index, call) in head.calls.iter().enumerate() {
+            if call.name(index) == ENCAP_REFLECT && !*REFLECTS {
+                continue;
+            }
             both.set_option(call.name(index), &call.value(index));
             both.option(call.name(index), call.capacity());
         }
@@ -65,6 +72,11 @@ struct Both {
 impl Both {
     fn new(head: &Head) -> Self {
         let config = head.hosting.valid_config();
+        let off = if *REFLECTS { 0 } else { Config::REFLECT };
+        let config = Config {
+            flags: config.flags & !off,
+            ..config
+        };
         let mut host = Host::new(config);
         let mut machine = MACHINE.clone();
         update(&mut machine, object::CONFIG, &[0; 4], &config.to_bytes());
