@@ -367,6 +367,15 @@ fn an_active_connection_reflects_when_it_is_asked_to() {
     assert_eq!(by(&mut host, &mut asked, NEW, &data), [Event::ReflectMoved]);
     assert_eq!(gateway(&asked), NEW);
     assert_eq!(asked.reflecting().unwrap().cgroup, SERVER);
+    // The cgroup's default is none for connections that it begins, whatever they have storage for.
+    let mut chose = active();
+    grant(&mut host, 7, 128, GATEWAY, 1);
+    for value in [&GATEWAY[..], &[]] {
+        host.set_option(&mut chose, &CGROUP, ENCAP_GW, value)
+            .unwrap();
+    }
+    assert_eq!(by(&mut host, &mut chose, NEW, &data), []);
+    assert_eq!(chose.exit(), Some(&Exit::NONE));
     let mut other = active();
     set_reflection(&mut host, &mut other, REFLECT_DSCP);
     assert_eq!(by(&mut host, &mut other, NEW, &data), []);

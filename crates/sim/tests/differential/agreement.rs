@@ -2,9 +2,10 @@
 
 use crate::host::host;
 use crate::run::{cases, describe, differences, outcomes, require};
-use crate::step::{batch, step};
+use crate::step::{Step, batch, step};
 use dynencap_abi::Reason;
 use dynencap_sim::engine::{Attribution, EngineKind};
+use dynencap_sim::scenario::HostSpec;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{TestCaseError, TestError, TestRunner};
@@ -12,22 +13,32 @@ use std::ops::Range;
 
 #[test]
 fn vm_does_as_the_model() {
-    agrees(EngineKind::Vm, Attribution::PerEvent, 1..40, 3000);
+    let engine = (EngineKind::Vm, Attribution::PerEvent);
+    agrees(engine, host(), step(), 1..40, 3000);
 }
 
 #[test]
 fn kernel_does_as_the_model_on_whole_batches() {
-    agrees(EngineKind::Kernel, Attribution::PerBatch, 200..400, 12);
+    let engine = (EngineKind::Kernel, Attribution::PerBatch);
+    agrees(engine, host(), step(), 200..400, 12);
 }
 
 #[test]
 fn kernel_does_as_the_model_event_by_event() {
-    agrees(EngineKind::Kernel, Attribution::PerEvent, 200..400, 12);
+    let engine = (EngineKind::Kernel, Attribution::PerEvent);
+    agrees(engine, host(), step(), 200..400, 12);
 }
 
-fn agrees(kind: EngineKind, attribution: Attribution, len: Range<usize>, count: u32) {
-    let history = prop::collection::vec(step(), len);
-    let result = cases(kind, count).run(&(host(), history), |(host, steps)| {
+/// Holds an engine against the model on so many histories of such steps.
+pub(crate) fn agrees(
+    (kind, attribution): (EngineKind, Attribution),
+    hosts: impl Strategy<Value = HostSpec>,
+    steps: impl Strategy<Value = Step>,
+    len: Range<usize>,
+    count: u32,
+) {
+    let history = prop::collection::vec(steps, len);
+    let result = cases(kind, count).run(&(hosts, history), |(host, steps)| {
         let kinds = [EngineKind::Model, kind];
         match differences(&host, &batch(&host, &steps), kinds, attribution) {
             Some(found) if !found.is_empty() => {

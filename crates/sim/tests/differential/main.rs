@@ -15,6 +15,8 @@ mod invariant;
 #[cfg(test)]
 mod packet;
 #[cfg(test)]
+mod reflect;
+#[cfg(test)]
 mod run;
 #[cfg(test)]
 mod shape;

@@ -2,12 +2,15 @@
 //! batch on it.
 
 use crate::step::Step;
+use dynencap_abi::object::REFLECT;
 use dynencap_sim::compare::{self, Difference, Divergence, Side};
 use dynencap_sim::engine::{self, Attribution, Engine, EngineError, EngineKind, Outcomes};
 use dynencap_sim::event::Batch;
 use dynencap_sim::scenario::HostSpec;
+use dynencap_vm::Machine;
 use proptest::test_runner::{Config, TestRunner};
 use std::io::Write;
+use std::sync::OnceLock;
 
 /// The object under test: the committed one, or that of `DYNENCAP_OBJECT`.
 fn object() -> Vec<u8> {
@@ -15,6 +18,21 @@ fn object() -> Vec<u8> {
         Some(path) => std::fs::read(path).unwrap(),
         None => dynencap_sim::built_in_object(),
     }
+}
+
+/// Whether the object's programs reflect; where not, the test that asks says so.
+pub(crate) fn programs_reflect() -> bool {
+    static REFLECTS: OnceLock<bool> = OnceLock::new();
+    let reflects = *REFLECTS.get_or_init(|| {
+        let machine = Machine::load(&object()).unwrap();
+        machine.programs().any(|program| program == REFLECT)
+    });
+    if !reflects {
+        let test = std::thread::current().name().unwrap_or("?").to_owned();
+        let why = "the object has no program that reflects";
+        let _ = writeln!(std::io::stderr(), "skipped: {test}: {why}");
+    }
+    reflects
 }
 
 /// A fresh engine; none where it cannot run here and the environment lets it be skipped.

@@ -4,6 +4,7 @@ use crate::chain;
 use crate::host;
 use crate::icmp;
 use crate::packet::{self, Defect, Spec, TCP, UDP};
+use crate::reflect::Question;
 use crate::tunnel::{Arrival, arrival};
 use dynencap_abi::option::{ENCAP_GW, ENCAP_INFO, ENCAP_UDP};
 use dynencap_sim::event::{Batch, Event, FlowId, Gso, Transport};
@@ -45,6 +46,8 @@ pub(crate) enum Step {
         cut: Cut,
     },
     Arrive(Arrival),
+    /// A frame comes in for which somebody will answer.
+    Ask(Question),
     TooBig(icmp::TooBig),
 }
 
@@ -326,6 +329,11 @@ pub(crate) fn push(batch: &mut Batch, host: &HostSpec, number: u64, step: &Step)
                 packet: batch.store(&written.bytes),
                 gso,
             }
+        }
+        Step::Ask(question) => {
+            let (ethertype, bytes) = question.ask();
+            let packet = batch.store(&bytes);
+            Event::Ingress { ethertype, packet }
         }
         Step::Arrive(arrival) => {
             let (ethertype, bytes) = arrival.write();

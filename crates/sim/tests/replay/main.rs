@@ -15,6 +15,7 @@ mod reflected;
 mod round_trip;
 
 use capture::{Capture, Expected};
+use dynencap_abi::object::REFLECT;
 use dynencap_sim::built_in_object;
 use dynencap_sim::compare::Divergence;
 use dynencap_sim::director::Record;
@@ -24,6 +25,7 @@ use dynencap_sim::replay::{Observer, Replay, ReplayError};
 use dynencap_sim::report::{self, Report};
 use dynencap_sim::scenario::{Scenario, Segmentation, Side};
 use dynencap_sim::trace::Reader;
+use dynencap_vm::Machine;
 use kernel::Worker;
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::io::Write;
@@ -307,6 +309,15 @@ fn main() -> ExitCode {
         let _ = writeln!(std::io::stderr(), "skipped: every kernel test: {reason}");
     }
     let worker = Arc::new(Worker::start());
+    let reflects = Machine::load(&object())
+        .is_ok_and(|machine| machine.programs().any(|program| program == REFLECT));
+    if !reflects {
+        let why = "the object has no such program";
+        let _ = writeln!(
+            std::io::stderr(),
+            "skipped: reflection but in the model: {why}"
+        );
+    }
     let mut trials = Vec::new();
     for variant in variants() {
         for capture in &captures {
@@ -362,6 +373,27 @@ fn main() -> ExitCode {
         .iter()
         .filter(|of| matches!(of.expected, Expected::Read))
     {
+        for kind in [EngineKind::Vm, EngineKind::Kernel] {
+            let (of, on) = (capture.clone(), Arc::clone(&worker));
+            let name = format!("reflected-{}/{}", kind.name(), capture.name);
+            let trial = Trial::test(name, move || {
+                if kind == EngineKind::Vm {
+                    let model = start(EngineKind::Model, &reflected::server())?;
+                    let engines = vec![model, start(kind, &reflected::server())?];
+                    return reflected::check(&of, engines).map(drop);
+                }
+                on.run(move |bench| {
+                    let host = reflected::server().host;
+                    let model = start(EngineKind::Model, &reflected::server())?;
+                    let engines = vec![model, bench.take(&host)?];
+                    // What it remembers is no other capture's affair: the lab goes.
+                    drop(reflected::check(&of, engines)?);
+                    Ok(())
+                })
+            });
+            let skip = !reflects || skip && kind == EngineKind::Kernel;
+            trials.push(trial.with_ignored_flag(skip));
+        }
         let of = capture.clone();
         trials.push(Trial::test(
             format!("reflected-model/{}", capture.name),
