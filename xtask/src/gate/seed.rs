@@ -220,7 +220,7 @@ pub(crate) fn slow_model(root: &Path, into: &Path) -> std::io::Result<()> {
     let source = fs::read_to_string(&file)?;
     let place = "fn count(&mut self, reason: Reason) {";
     assert!(source.contains(place), "the model counts elsewhere now");
-    let slow = format!("{place} for turn in 0..100 {{ std::hint::black_box(turn); }}");
+    let slow = format!("{place} for turn in 0..1000 {{ std::hint::black_box(turn); }}");
     fs::write(file, source.replace(place, &slow))
 }
 
