@@ -37,6 +37,15 @@ extern "C" {
 /* Source port (0: from the flow's hash) and destination port, 2 bytes each, network order;
  * then 0 to 32 bytes of custom header. 0 bytes: IP-in-IP. */
 #define ENCAP_UDP 2
+/* uint32_t in host byte order, of the bits below: what replies take over from the packets that
+ * came in. On a listener: for the connections that it accepts. 0 bytes: the cgroup's default. */
+#define ENCAP_REFLECT 3
+/* The outer header by which they came. */
+#define DYNENCAP_REFLECT_PATH 1u
+/* The DSCP of the SYN. */
+#define DYNENCAP_REFLECT_DSCP 2u
+/* The mark of the SYN, dynencap's part excepted. */
+#define DYNENCAP_REFLECT_MARK 4u
 /* Read only: struct dynencap_info. */
 #define ENCAP_INFO 4
 
@@ -100,6 +109,27 @@ static inline int dynencap_set_udp(int fd, uint16_t source_port, uint16_t destin
 static inline int dynencap_clear_udp(int fd)
 {
     return setsockopt(fd, SOL_DYNENCAP, ENCAP_UDP, "", 0);
+}
+
+/* What is reflected from now on: DYNENCAP_REFLECT_... or 0. */
+static inline int dynencap_set_reflect(int fd, uint32_t what)
+{
+    return setsockopt(fd, SOL_DYNENCAP, ENCAP_REFLECT, &what, sizeof(what));
+}
+
+/* Back to the cgroup's default. */
+static inline int dynencap_clear_reflect(int fd)
+{
+    return setsockopt(fd, SOL_DYNENCAP, ENCAP_REFLECT, "", 0);
+}
+
+/* What is reflected: the socket's own, else the cgroup's default. */
+static inline int dynencap_get_reflect(int fd, uint32_t *what)
+{
+    socklen_t length = sizeof(*what);
+
+    *what = 0;
+    return getsockopt(fd, SOL_DYNENCAP, ENCAP_REFLECT, what, &length);
 }
 
 /* Counters of the socket, and what its exit costs. */

@@ -22,14 +22,19 @@
 //! threads, or retransmissions) carry the old gateway with the new UDP part; see
 //! [`ExitSocket::set_exit`].
 //!
+//! A server answers through the path by which its clients came (reflection) where the operator
+//! lets it; it can say so itself, listener by listener: [`ExitSocket::set_reflect`].
+//!
 //! In C: `include/dynencap.h`.
 
 mod error;
 mod exit;
+mod reflect;
 mod socket;
 mod sys;
 
 pub use dynencap_abi::Reason;
 pub use error::Error;
 pub use exit::{Exit, Header, ParseExitError, Udp};
+pub use reflect::{ParseReflectError, Reflect};
 pub use socket::{ExitSocket, Info};

@@ -1,9 +1,9 @@
-//! Exits of sockets: set, cleared, read.
+//! Exits of sockets, and what they reflect: set, cleared, read.
 
-use crate::{Error, Exit, Reason, Udp, sys};
+use crate::{Error, Exit, Reason, Reflect, Udp, sys};
 use dynencap_abi::{
     Info as Layout, MAX_HEADER_LEN,
-    option::{ENCAP_GW, ENCAP_INFO, ENCAP_UDP, GATEWAY_LEN, PORTS_LEN},
+    option::{ENCAP_GW, ENCAP_INFO, ENCAP_REFLECT, ENCAP_UDP, GATEWAY_LEN, PORTS_LEN, REFLECT_LEN},
 };
 use std::{
     net::IpAddr,
@@ -67,6 +67,33 @@ pub trait ExitSocket: AsFd {
             length: GATEWAY_LEN,
         })?;
         Ok(Some(udp.map_or(exit, |udp| exit.with_udp(udp))))
+    }
+
+    /// Says what replies take over from the packets that come in: on a listener for the
+    /// connections that it accepts, on a UDP socket, on a connection; `None`: what the cgroup's
+    /// policy has by default. It works where the operator has turned reflection on, and only
+    /// towards peers to which the cgroup's policy lets replies go.
+    ///
+    /// # Errors
+    ///
+    /// Every variant of [`Error`]. What was set before stays.
+    fn set_reflect(&self, reflect: Option<Reflect>) -> Result<(), Error> {
+        let value = reflect.map(Reflect::to_value);
+        let value = value.as_ref().map_or(&[][..], |value| value);
+        Ok(sys::set(self.as_fd(), ENCAP_REFLECT, value)?)
+    }
+
+    /// What is reflected: what was set on this socket, else the default of the policy that is
+    /// in force for this process.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotInstalled`], [`Error::NotIp`], [`Error::Unsupported`].
+    fn reflect(&self) -> Result<Reflect, Error> {
+        let mut buffer = [0; REFLECT_LEN];
+        let value = get(self.as_fd(), ENCAP_REFLECT, &mut buffer)?;
+        let length = value.len();
+        Reflect::from_value(value).ok_or(Error::Answer { length })
     }
 
     /// Counters, and what the exit costs.

@@ -20,10 +20,15 @@ int main(void)
     struct in6_addr six = IN6ADDR_LOOPBACK_INIT;
     struct in_addr four;
     struct dynencap_info info;
+    uint32_t what;
 
     SHOW(SOL_DYNENCAP);
     SHOW(ENCAP_GW);
     SHOW(ENCAP_UDP);
+    SHOW(ENCAP_REFLECT);
+    SHOW(DYNENCAP_REFLECT_PATH);
+    SHOW(DYNENCAP_REFLECT_DSCP);
+    SHOW(DYNENCAP_REFLECT_MARK);
     SHOW(ENCAP_INFO);
     SHOW(DYNENCAP_GATEWAY_LEN);
     SHOW(DYNENCAP_GATEWAY4_LEN);
@@ -44,7 +49,9 @@ int main(void)
     four.s_addr = htonl(0xc0000201);
     SHOW(dynencap_set_gateway6(fd, &six) + dynencap_set_gateway4(fd, &four)
          + dynencap_set_udp(fd, 0, 6080, "\1\2", 2) + dynencap_clear_udp(fd)
-         + dynencap_clear_gateway(fd) + dynencap_get_info(fd, &info));
+         + dynencap_clear_gateway(fd) + dynencap_get_info(fd, &info)
+         + dynencap_set_reflect(fd, DYNENCAP_REFLECT_PATH) + dynencap_clear_reflect(fd)
+         + dynencap_get_reflect(fd, &what));
     SHOW(errno == EBADF);
     return 0;
 }
@@ -87,6 +94,10 @@ fn expected() -> String {
         ("SOL_DYNENCAP", i64::from(option::SOL_DYNENCAP)),
         ("ENCAP_GW", i64::from(option::ENCAP_GW)),
         ("ENCAP_UDP", i64::from(option::ENCAP_UDP)),
+        ("ENCAP_REFLECT", i64::from(option::ENCAP_REFLECT)),
+        ("DYNENCAP_REFLECT_PATH", i64::from(option::REFLECT_PATH)),
+        ("DYNENCAP_REFLECT_DSCP", i64::from(option::REFLECT_DSCP)),
+        ("DYNENCAP_REFLECT_MARK", i64::from(option::REFLECT_MARK)),
         ("ENCAP_INFO", i64::from(option::ENCAP_INFO)),
         ("DYNENCAP_GATEWAY_LEN", option::GATEWAY_LEN as i64),
         ("DYNENCAP_GATEWAY4_LEN", option::GATEWAY4_LEN as i64),
@@ -133,7 +144,7 @@ fn c_and_cpp_see_the_abi_of_rust() {
             panic!("{compiler}: {output}");
         };
         let sum = rest.lines().next().unwrap();
-        assert!(sum.ends_with(" -6"), "all six calls fail: {sum}");
+        assert!(sum.ends_with(" -9"), "all nine calls fail: {sum}");
         assert!(rest.ends_with("errno == EBADF 1\n"), "{rest}");
     }
 }

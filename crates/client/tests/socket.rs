@@ -6,7 +6,7 @@
     reason = "a test: clippy exempts only functions marked as such"
 )]
 
-use dynencap::{Error, Exit, ExitSocket};
+use dynencap::{Error, Exit, ExitSocket, Reflect};
 use std::{
     net::{TcpListener, UdpSocket},
     os::unix::net::UnixDatagram,
@@ -27,6 +27,11 @@ fn without_the_programs_every_call_says_so() {
         assert!(matches!(socket.clear_exit(), Err(Error::NotInstalled)));
         assert!(matches!(socket.exit(), Err(Error::NotInstalled)));
         assert!(matches!(socket.exit_info(), Err(Error::NotInstalled)));
+        for reflect in [None, Some(Reflect::PATH)] {
+            let set = socket.set_reflect(reflect);
+            assert!(matches!(set, Err(Error::NotInstalled)));
+        }
+        assert!(matches!(socket.reflect(), Err(Error::NotInstalled)));
     }
     let local = UnixDatagram::unbound().unwrap();
     assert!(matches!(local.set_exit(&exit), Err(Error::Unsupported)));
