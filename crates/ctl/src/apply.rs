@@ -4,6 +4,7 @@ use crate::{
     Usage, exec, group,
     installed::{Installed, Pins},
     settings::{PAIR, Settings, Up},
+    sysctl, tunnel,
 };
 use anyhow::Context;
 use dynencap_kernel::{
@@ -18,7 +19,10 @@ pub(crate) fn up(pins: &Pins, mut up: Up) -> anyhow::Result<ExitCode> {
     if up.uplink.is_empty() {
         return Err(Usage("--uplink: expected the name of a device".to_owned()).into());
     }
-    let settings = Settings { up };
+    let mut settings = Settings {
+        up,
+        fwmark_accept_was: None,
+    };
     if let Some(there) = pins.find()? {
         // Before anything of the other's is changed.
         let (installed, wanted) = (&there.settings.up, &settings.up);
@@ -36,6 +40,7 @@ pub(crate) fn up(pins: &Pins, mut up: Up) -> anyhow::Result<ExitCode> {
             );
         }
         there.installation.must_be_here()?;
+        settings.fwmark_accept_was = there.settings.fwmark_accept_was;
     }
     let (installed, change, routes) = bring_about(pins, settings)?;
     let word = match change {
@@ -62,7 +67,7 @@ pub(crate) fn up(pins: &Pins, mut up: Up) -> anyhow::Result<ExitCode> {
 /// Installs, or brings what is there to the settings. What is new goes again on an error.
 fn bring_about(
     pins: &Pins,
-    settings: Settings,
+    mut settings: Settings,
 ) -> anyhow::Result<(Installed, Change, host::Installed)> {
     let plan = settings.plan();
     // Names the device that is not there, and gives the MTU.
@@ -83,14 +88,15 @@ fn bring_about(
             return Err(error);
         }
     };
-    let routes = installation
-        .set_note(settings.to_note()?)
-        .map_err(anyhow::Error::from)
+    let routes = accept_marks(&mut installation, &mut settings)
         .and_then(|()| host::install(&plan).context("rules and routes"));
     let routes = match routes {
         Ok(routes) => routes,
         Err(error) => {
             if change == Change::Installed {
+                if let Some(was) = &settings.fwmark_accept_was {
+                    let _ = sysctl::restore(was);
+                }
                 let _ = installation.remove();
             }
             if made {
@@ -112,6 +118,22 @@ fn bring_about(
     Ok((installed, change, routes))
 }
 
+/// Notes the settings, and brings `net.ipv4.tcp_fwmark_accept` to them: what was there is noted
+/// before it is changed.
+fn accept_marks(installation: &mut Installation, settings: &mut Settings) -> anyhow::Result<()> {
+    if settings.up.reflect {
+        if settings.fwmark_accept_was.is_none() {
+            settings.fwmark_accept_was = Some(sysctl::read()?);
+        }
+        installation.set_note(settings.to_note()?)?;
+        return sysctl::turn_on();
+    }
+    if let Some(was) = settings.fwmark_accept_was.take() {
+        sysctl::restore(&was)?;
+    }
+    Ok(installation.set_note(settings.to_note()?)?)
+}
+
 fn programs(
     pins: &Pins,
     settings: &Settings,
@@ -121,12 +143,16 @@ fn programs(
     let up = &settings.up;
     let uplink = dynencap_kernel::sys::Link::named(&up.uplink)
         .with_context(|| format!("device {}", up.uplink))?;
-    let config = settings.config(
+    let mut config = settings.config(
         uplink_mtu,
         uplink.index(),
         pair.as_ref().map(SegmentPair::near),
         host::offers_checksums(&up.uplink)?,
     );
+    if let Some(there) = pins.find()? {
+        // Tunnels are no setting of `up`: they stay, and what follows from them.
+        config.flags |= tunnel::capture_flag(&there.maps(pins)?)?;
+    }
     let spec = Spec {
         object: pins.object(),
         pins: pins.path(),
@@ -134,7 +160,7 @@ fn programs(
         segment: pair.is_some().then_some(PAIR[1]),
         cgroup: &up.cgroup,
         hook: up.clsact.then_some(Hook::Clsact),
-        reflected: None,
+        reflected: up.reflect_entries,
     };
     Ok(Installation::install(&spec, &config)?)
 }
@@ -158,6 +184,9 @@ pub(crate) fn down(pins: &Pins) -> anyhow::Result<ExitCode> {
     } = installed;
     installation.must_be_here()?;
     host::remove().context("rules and routes")?;
+    if let Some(was) = &settings.fwmark_accept_was {
+        sysctl::restore(was)?;
+    }
     exec::sweep(&settings.up.cgroup);
     installation.remove()?;
     if settings.pair() {

@@ -1,6 +1,6 @@
 //! The command line, as clap reads it.
 
-use crate::{apply, exec, installed::Pins, policy, settings::Up, stats, status};
+use crate::{apply, exec, installed::Pins, policy, settings::Up, stats, status, tunnel};
 use clap::{Args, Parser, Subcommand};
 use dynencap_kernel::install;
 use std::{path::PathBuf, process::ExitCode};
@@ -34,6 +34,9 @@ enum Command {
     /// What the processes of a cgroup may do
     #[command(subcommand)]
     Policy(policy::Command),
+    /// Which tunnels end on this host
+    #[command(subcommand)]
+    Tunnel(tunnel::Command),
     /// Run a program whose connections leave through an exit
     Exec(exec::Exec),
     /// Show what became of packets
@@ -57,6 +60,7 @@ impl Cli {
             Command::Watch => apply::watch(&pins),
             Command::Upgrade => apply::upgrade(&pins),
             Command::Policy(command) => policy::run(&pins, command),
+            Command::Tunnel(command) => tunnel::run(&pins, command),
             Command::Exec(exec) => exec::run(&pins, &exec),
             Command::Stats(output) => stats::run(&pins, output),
         }

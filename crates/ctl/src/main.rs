@@ -5,6 +5,7 @@
 
 mod apply;
 mod cli;
+mod endpoint;
 mod exec;
 mod group;
 mod installed;
@@ -13,6 +14,8 @@ mod rules;
 mod settings;
 mod stats;
 mod status;
+mod sysctl;
+mod tunnel;
 mod user;
 
 use clap::Parser;

@@ -22,7 +22,7 @@ use std::{
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Give a cgroup a policy, in place of the one that it had
-    Set(Rules),
+    Set(Box<Rules>),
     /// Give each cgroup of a TOML file its policy; others keep theirs
     Apply {
         /// `[[policy]]` tables: cgroup, and the flags of `set` as keys

@@ -1,20 +1,22 @@
 //! The rules of a policy as operators write them, by flags or in a file, and as maps hold them.
 
+mod text;
+
 use crate::Usage;
 use clap::Args;
-use dynencap::Exit;
+use dynencap::{Exit, Reflect};
 use dynencap_abi::{
-    Exit as Layout, MAX_OVERHEAD, POLICY_EXIT_CHOOSE, Policy, PolicyExitKey, PortRange,
+    Exit as Layout, MAX_OVERHEAD, POLICY_EXIT_CHOOSE, POLICY_EXIT_FOLLOW, POLICY_EXIT_REFLECT,
+    Policy, PolicyExitKey, PortRange,
 };
-use ipnet::{IpNet, Ipv6Net};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
-    fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::{Path, PathBuf},
-    str::FromStr,
 };
+pub(crate) use text::{Ports, Prefix, Text};
 
 /// What the processes of a cgroup may do. Without a cgroup: that of a cgroup that is gone.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Args, Serialize, Deserialize)]
@@ -28,10 +30,22 @@ pub(crate) struct Rules {
     #[arg(long, value_name = "PREFIX", num_args = 1..)]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) allow: Vec<Text<Prefix>>,
-    /// Gateways that are not
+    /// Gateways that are not, whatever for
     #[arg(long, value_name = "PREFIX", num_args = 1..)]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) deny: Vec<Text<Prefix>>,
+    /// Peers to which replies may go by the path of the packets that came in
+    #[arg(long, value_name = "PREFIX", num_args = 1..)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) reflect: Vec<Text<Prefix>>,
+    /// The same, and live connections may move to them
+    #[arg(long, value_name = "PREFIX", num_args = 1..)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) follow: Vec<Text<Prefix>>,
+    /// What sockets reflect that do not say: `off`, or of path, dscp, mark
+    #[arg(long, value_name = "WHAT")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) reflect_default: Option<Text<Reflect>>,
     /// UDP destination ports that are allowed, such as 4789,6000-6100; none: no UDP
     #[arg(long, value_name = "PORTS", num_args = 1.., value_delimiter = ',')]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -66,120 +80,8 @@ fn is_empty(path: &Path) -> bool {
     path.as_os_str().is_empty()
 }
 
-/// A value that stands as text in files and output.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Text<T>(pub(crate) T);
-
-impl<T: FromStr> FromStr for Text<T> {
-    type Err = T::Err;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        text.parse().map(Self)
-    }
-}
-
-impl<T: fmt::Display> Serialize for Text<T> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&self.0)
-    }
-}
-
-impl<'de, T: FromStr<Err: fmt::Display>> Deserialize<'de> for Text<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        text.parse().map_err(de::Error::custom)
-    }
-}
-
-/// Gateways: a network, an address being the longest of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Prefix(IpNet);
-
-/// UDP ports from the first to the second, both included.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Ports(u16, u16);
-
-impl FromStr for Prefix {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let net = match text.parse::<IpAddr>() {
-            Ok(address) => IpNet::from(address),
-            Err(_) => text.parse().map_err(|_| {
-                format!("prefix `{text}`: expected an address or prefix, such as 2001:db8::/32")
-            })?,
-        };
-        let mapped = Ipv6Net::new_assert(Ipv4Addr::UNSPECIFIED.to_ipv6_mapped(), 96);
-        if matches!(net, IpNet::V6(net) if mapped.contains(&net)) {
-            return Err(format!(
-                "prefix `{text}`: expected IPv4 gateways as such, not IPv4-mapped"
-            ));
-        }
-        if net.trunc() != net {
-            return Err(format!(
-                "prefix `{text}`: expected zero bits behind the prefix, as in {}",
-                net.trunc()
-            ));
-        }
-        Ok(Self(net))
-    }
-}
-
-impl fmt::Display for Prefix {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl FromStr for Ports {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (first, last) = text.split_once('-').unwrap_or((text, text));
-        let port = |text: &str| text.trim().parse().ok().filter(|port| *port > 0_u16);
-        match (port(first), port(last)) {
-            (Some(first), Some(last)) if first <= last => Ok(Self(first, last)),
-            _ => Err(format!(
-                "ports `{text}`: expected a port from 1 to 65535, or a range such as 6000-6100"
-            )),
-        }
-    }
-}
-
-impl fmt::Display for Ports {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self(first, last) if first == last => first.fmt(f),
-            Self(first, last) => write!(f, "{first}-{last}"),
-        }
-    }
-}
-
-impl Prefix {
-    /// Length in bits and address, IPv4 as IPv4-mapped.
-    fn mapped(self) -> (u32, [u8; 16]) {
-        match self.0 {
-            IpNet::V6(net) => (u32::from(net.prefix_len()), net.network().octets()),
-            IpNet::V4(net) => (
-                96 + u32::from(net.prefix_len()),
-                net.network().to_ipv6_mapped().octets(),
-            ),
-        }
-    }
-
-    fn of(length: u32, address: [u8; 16]) -> Option<Self> {
-        let address = Ipv6Addr::from(address);
-        let length = u8::try_from(length).ok()?;
-        let net = match address.to_ipv4_mapped() {
-            Some(address) if length >= 96 => IpNet::new(address.into(), length - 96),
-            _ => IpNet::new(address.into(), length),
-        };
-        net.ok().map(Self)
-    }
-}
-
-/// The prefixes of a policy, and whether each allows.
-type Exits = BTreeMap<(u32, [u8; 16]), bool>;
+/// The prefixes of a policy, and the bits `POLICY_EXIT_…` of each.
+type Exits = BTreeMap<(u32, [u8; 16]), u32>;
 
 impl Rules {
     /// What no policy can mean is refused, in the words of the fields.
@@ -192,8 +94,19 @@ impl Rules {
                 self.ports.len()
             ));
         }
-        if let Some(both) = self.allow.iter().find(|prefix| self.deny.contains(prefix)) {
-            return fail(format!("allow and deny: {} stands in both", both.0));
+        for (name, prefixes) in self.lists() {
+            if let Some(both) = prefixes.iter().find(|prefix| self.deny.contains(prefix)) {
+                return fail(format!("{name} and deny: {} stands in both", both.0));
+            }
+        }
+        if let Some(Text(reflect)) = self.reflect_default
+            && reflect.contains(Reflect::PATH)
+            && self.reflect.is_empty()
+            && self.follow.is_empty()
+        {
+            return fail(format!(
+                "reflect-default {reflect}: no peer is allowed: add its prefix to reflect"
+            ));
         }
         if self
             .source
@@ -234,19 +147,46 @@ impl Rules {
         Ok(())
     }
 
-    /// The longest prefix that holds the gateway decides.
+    /// Each list that allows something.
+    fn lists(&self) -> [(&'static str, &[Text<Prefix>]); 3] {
+        [
+            ("allow", &self.allow),
+            ("reflect", &self.reflect),
+            ("follow", &self.follow),
+        ]
+    }
+
     fn allows(&self, gateway: IpAddr) -> bool {
+        self.lets(&self.allow, IpNet::from(gateway))
+    }
+
+    /// Whether `list` allows these gateways: the longest prefix that holds them, of the list's
+    /// and those of `deny`, decides.
+    fn lets(&self, list: &[Text<Prefix>], gateways: IpNet) -> bool {
         let of = |prefixes: &[Text<Prefix>]| {
             prefixes
                 .iter()
-                .filter(|Text(Prefix(net))| net.contains(&gateway))
+                .filter(|Text(Prefix(net))| net.contains(&gateways))
                 .map(|Text(Prefix(net))| net.prefix_len())
                 .max()
         };
-        match (of(&self.allow), of(&self.deny)) {
+        match (of(list), of(&self.deny)) {
             (Some(allowed), denied) => denied.is_none_or(|denied| denied < allowed),
             (None, _) => false,
         }
+    }
+
+    /// What may be done with these gateways.
+    fn bits(&self, Prefix(gateways): Prefix) -> u32 {
+        let reflects = POLICY_EXIT_REFLECT;
+        [
+            (&self.allow, POLICY_EXIT_CHOOSE),
+            (&self.reflect, reflects),
+            (&self.follow, reflects | POLICY_EXIT_FOLLOW),
+        ]
+        .into_iter()
+        .filter_map(|(list, bits)| self.lets(list, gateways).then_some(bits))
+        .fold(0, |all, bits| all | bits)
     }
 
     /// The policy's value, under the id `id`.
@@ -273,7 +213,7 @@ impl Rules {
                 .sum(),
             reserve: self.reserve.map_or(0, u32::from),
             port_count: u32::try_from(self.ports.len()).unwrap_or(0),
-            reflect: 0,
+            reflect: self.reflect_default.map_or(0, |Text(what)| what.bits()),
             ports,
             default_exit: self
                 .default_exit
@@ -281,25 +221,26 @@ impl Rules {
         }
     }
 
-    /// Its prefixes, and their bits.
+    /// Its prefixes. In the map the longest decides for all at once, so each has what every list
+    /// says of it.
     pub(crate) fn exits(&self, id: u32) -> Vec<(PolicyExitKey, u32)> {
         let mut exits = Exits::new();
-        for (prefixes, allows) in [(&self.allow, true), (&self.deny, false)] {
+        for prefixes in [&self.allow, &self.reflect, &self.follow, &self.deny] {
             for Text(prefix) in prefixes {
-                exits.insert(prefix.mapped(), allows);
+                exits.insert(prefix.mapped(), self.bits(*prefix));
             }
         }
         // ::/0 and the like hold the IPv4-mapped addresses too, which are IPv4 gateways.
-        exits.entry(Self::all_ipv4()).or_insert(false);
+        exits.entry(Self::all_ipv4()).or_insert(0);
         exits
             .into_iter()
-            .map(|((length, address), allows)| {
+            .map(|((length, address), bits)| {
                 let key = PolicyExitKey {
                     prefix_len: 32 + length,
                     policy: id,
                     address,
                 };
-                (key, if allows { POLICY_EXIT_CHOOSE } else { 0 })
+                (key, bits)
             })
             .collect()
     }
@@ -318,6 +259,9 @@ impl Rules {
             default_exit: (policy.flags & Policy::DEFAULT_EXIT != 0)
                 .then(|| Exit::from_abi(&policy.default_exit).map(Text))
                 .flatten(),
+            reflect_default: Reflect::from_bits(policy.reflect)
+                .filter(|what| *what != Reflect::OFF)
+                .map(Text),
             reserve: u8::try_from(policy.reserve).ok().filter(|bytes| *bytes > 0),
             ..Self::default()
         };
@@ -325,20 +269,38 @@ impl Rules {
         for range in policy.ports.iter().take(count) {
             rules.ports.push(Text(Ports(range.first, range.last)));
         }
-        for (key, bits) in exits.iter().filter(|(key, _)| key.policy == policy.id) {
-            let allows = bits & POLICY_EXIT_CHOOSE != 0;
-            let length = key.prefix_len.saturating_sub(32);
-            if (length, key.address) == Self::all_ipv4() && !allows {
-                continue;
-            }
-            let list = if allows {
-                &mut rules.allow
-            } else {
-                &mut rules.deny
-            };
-            list.extend(Prefix::of(length, key.address).map(Text));
+        let own: Vec<(Prefix, u32)> = exits
+            .iter()
+            .filter(|(key, _)| key.policy == policy.id)
+            .map(|(key, bits)| ((key.prefix_len.saturating_sub(32), key.address), *bits))
+            .filter(|(prefix, bits)| *prefix != Self::all_ipv4() || *bits != 0)
+            .filter_map(|((length, address), bits)| Some((Prefix::of(length, address)?, bits)))
+            .collect();
+        for (prefix, bits) in &own {
+            rules.add(*prefix, *bits, inherited(*prefix, &own));
         }
         rules
+    }
+
+    /// Puts a prefix into the lists that its bits stand for. What it has from a shorter one is
+    /// left out, unless it has nothing else.
+    fn add(&mut self, prefix: Prefix, bits: u32, inherited: u32) {
+        let own = match bits & !inherited {
+            0 => bits,
+            own => own,
+        };
+        let follows = own & POLICY_EXIT_FOLLOW != 0;
+        for (list, is_in) in [
+            (&mut self.deny, bits == 0),
+            (&mut self.allow, own & POLICY_EXIT_CHOOSE != 0),
+            (
+                &mut self.reflect,
+                own & POLICY_EXIT_REFLECT != 0 && !follows,
+            ),
+            (&mut self.follow, follows),
+        ] {
+            list.extend(is_in.then_some(Text(prefix)));
+        }
     }
 
     /// Exactly this exit, for every socket from its creation on.
@@ -361,6 +323,14 @@ impl Rules {
     }
 }
 
+/// The bits of the next shorter prefix that holds this one.
+fn inherited(Prefix(net): Prefix, all: &[(Prefix, u32)]) -> u32 {
+    all.iter()
+        .filter(|(Prefix(other), _)| *other != net && other.contains(&net))
+        .max_by_key(|(Prefix(other), _)| other.prefix_len())
+        .map_or(0, |(_, bits)| *bits)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -374,6 +344,9 @@ mod tests {
             cgroup: PathBuf::new(),
             allow: prefixes(&["2001:db8::/32", "192.0.2.0/24"]),
             deny: prefixes(&["2001:db8:bad::/48"]),
+            reflect: prefixes(&["2001:db8:2::/48", "198.51.100.0/24"]),
+            follow: prefixes(&["2001:db8:2:3::/64"]),
+            reflect_default: Some(Text(Reflect::PATH | Reflect::DSCP)),
             ports: vec!["4789".parse().unwrap(), "6000-6100".parse().unwrap()],
             custom_headers: true,
             source: Some("2001:db8::5".parse().unwrap()),
@@ -400,28 +373,35 @@ mod tests {
 
     #[test]
     fn prefixes_become_keys_with_ipv4_mapped() {
+        const CHOOSE: u32 = POLICY_EXIT_CHOOSE;
         let exits = rules().exits(7);
         let find = |text: &str, length| {
             let address: Ipv6Addr = text.parse().unwrap();
             exits
                 .iter()
                 .find(|(key, _)| key.address == address.octets() && key.prefix_len == length)
-                .map(|(key, bits)| (key.policy, bits & POLICY_EXIT_CHOOSE != 0))
+                .map(|(key, bits)| (key.policy, *bits))
         };
-        assert_eq!(find("2001:db8::", 64), Some((7, true)));
-        assert_eq!(find("2001:db8:bad::", 80), Some((7, false)));
-        assert_eq!(find("::ffff:192.0.2.0", 152), Some((7, true)));
+        assert_eq!(find("2001:db8::", 64), Some((7, CHOOSE)));
+        assert_eq!(find("2001:db8:bad::", 80), Some((7, 0)));
+        assert_eq!(find("::ffff:192.0.2.0", 152), Some((7, CHOOSE)));
+        let reflects = CHOOSE | POLICY_EXIT_REFLECT;
+        assert_eq!(find("2001:db8:2::", 80), Some((7, reflects)));
         assert_eq!(
-            find("::ffff:0.0.0.0", 128),
-            Some((7, false)),
-            "all other IPv4"
+            find("2001:db8:2:3::", 96),
+            Some((7, reflects | POLICY_EXIT_FOLLOW))
         );
-        assert_eq!(exits.len(), 4);
+        assert_eq!(
+            find("::ffff:198.51.100.0", 152),
+            Some((7, POLICY_EXIT_REFLECT))
+        );
+        assert_eq!(find("::ffff:0.0.0.0", 128), Some((7, 0)), "all other IPv4");
+        assert_eq!(exits.len(), 7);
         let all = Rules {
             allow: prefixes(&["::/0", "0.0.0.0/0"]),
             ..Rules::default()
         };
-        assert!(all.exits(1).iter().all(|(_, bits)| *bits != 0));
+        assert!(all.exits(1).iter().all(|(_, bits)| *bits == CHOOSE));
     }
 
     #[test]
@@ -450,6 +430,8 @@ mod tests {
         assert!(without(|r| r.ports.clear()).contains("add 6080 to ports"));
         assert!(without(|r| r.custom_headers = false).contains("set custom-headers"));
         assert!(without(|r| r.deny = r.allow.clone()).contains("2001:db8::/32 stands in both"));
+        assert!(without(|r| r.deny = r.follow.clone()).contains("follow and deny"));
+        assert!(without(|r| (r.reflect.clear(), r.follow.clear()).1).contains("to reflect"));
         assert!(without(|r| r.ports = vec!["1".parse().unwrap(); 9]).contains("at most 8"));
         assert!(without(|r| r.source = Some(Ipv6Addr::UNSPECIFIED)).contains("source"));
         assert!(

@@ -22,6 +22,9 @@ pub(crate) const PAIR: [&str; 2] = ["dynencap0", "dynencap1"];
 /// versions, and IPv6 with UDP and 8 bytes (VXLAN-GPE, Geneve).
 const OVERHEADS: [u8; 5] = [20, 28, 40, 48, 56];
 
+/// The most that `--reflect-entries` takes: some 200 MB of kernel memory.
+const MOST_REFLECTED: i64 = 1 << 20;
+
 #[derive(Clone, Debug, PartialEq, Eq, Args, Serialize, Deserialize)]
 pub(crate) struct Up {
     /// Device on which packets leave
@@ -64,6 +67,15 @@ pub(crate) struct Up {
     /// Number before that of the first table: each overhead's is this plus the overhead
     #[arg(long, value_name = "NUMBER", default_value_t = 1000)]
     table_base: u32,
+    /// Replies may take the path by which the packets came: listeners and policies say which
+    #[arg(long)]
+    #[serde(default)]
+    pub(crate) reflect: bool,
+    /// Connections and UDP peers whose captured path is kept until they are established
+    /// [default: 1000]
+    #[arg(long, value_name = "NUMBER", requires = "reflect", value_parser = clap::value_parser!(u32).range(1..=MOST_REFLECTED))]
+    #[serde(default)]
+    pub(crate) reflect_entries: Option<u32>,
     /// Attach by a clsact qdisc, as on kernels before TCX
     #[arg(long, hide = true)]
     pub(crate) clsact: bool,
@@ -106,6 +118,9 @@ enum MssRule {
 pub(crate) struct Settings {
     #[serde(flatten)]
     pub(crate) up: Up,
+    /// With `reflect`: what `net.ipv4.tcp_fwmark_accept` was before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) fwmark_accept_was: Option<String>,
 }
 
 impl Settings {
@@ -118,6 +133,7 @@ impl Settings {
                     installation.uplink().name.clone(),
                     installation.cgroup().to_owned(),
                 ),
+                fwmark_accept_was: None,
             });
         }
         serde_json::from_str(note).context(
@@ -169,6 +185,7 @@ impl Settings {
             (up.udp_checksum, Config::UDP_CHECKSUM),
             (first, Config::SEGMENT_FIRST),
             (!up.lock_mtu, Config::TELL_TOO_BIG),
+            (up.reflect, Config::REFLECT),
         ];
         Config {
             source: up.source.map_or([0; 16], |address| address.octets()),
@@ -207,6 +224,8 @@ impl Up {
             lock_mtu: false,
             rule_priority: 1000,
             table_base: 1000,
+            reflect: false,
+            reflect_entries: None,
             clsact: false,
         }
     }
@@ -219,13 +238,17 @@ mod tests {
     #[test]
     fn flags_become_configuration_and_plan() {
         let mut up = Up::bare("eth0".to_owned(), "/sys/fs/cgroup".into());
-        let quiet = Settings { up: up.clone() };
+        let settings = |up: Up| Settings {
+            up,
+            fwmark_accept_was: None,
+        };
+        let quiet = settings(up.clone());
         let tell = Config::TELL_TOO_BIG;
         assert_eq!(quiet.config(1500, 2, None, true).flags, tell);
         let first = Config::SEGMENT_FIRST;
         assert_eq!(quiet.config(1500, 2, Some(7), false).flags, tell | first);
         up.segmentation = Segmentation::GsoAware;
-        let aware = Settings { up: up.clone() };
+        let aware = settings(up.clone());
         assert_eq!(aware.config(1500, 2, None, false).flags, tell);
         assert_eq!(quiet.plan().overheads, OVERHEADS.into());
         up.default = Default_::Deny;
@@ -233,11 +256,16 @@ mod tests {
         up.lock_mtu = true;
         up.segmentation = Segmentation::SegmentFirst;
         up.overheads = vec![56, 40];
-        let settings = Settings { up };
+        up.reflect = true;
+        let mut settings = settings(up);
+        settings.fwmark_accept_was = Some("0".to_owned());
         let config = settings.config(9000, 2, Some(7), true);
         assert_eq!(
             config.flags,
-            Config::DENY_BY_DEFAULT | Config::UDP_CHECKSUM | Config::SEGMENT_FIRST
+            Config::DENY_BY_DEFAULT
+                | Config::UDP_CHECKSUM
+                | Config::SEGMENT_FIRST
+                | Config::REFLECT
         );
         assert_eq!(
             (config.uplink_mtu, config.uplink, config.segmenter),

@@ -1,6 +1,6 @@
 //! `status`: programs, rules and routes, against what `up` was told.
 
-use crate::{cli::Output, installed::Pins, settings::Settings};
+use crate::{cli::Output, installed::Pins, settings::Settings, sysctl};
 use anyhow::Context;
 use dynencap_kernel::{host, install};
 use serde::Serialize;
@@ -55,7 +55,9 @@ pub(crate) fn run(pins: &Pins, output: Output) -> anyhow::Result<ExitCode> {
         Ok(routes) => (Some(routes), None),
         Err(error) => (None, Some(error)),
     };
-    let complete = programs.complete() && routes.as_ref().is_some_and(host::Status::complete);
+    let marks = !installed.settings.up.reflect || sysctl::read()? == sysctl::ON;
+    let complete =
+        programs.complete() && routes.as_ref().is_some_and(host::Status::complete) && marks;
     let current = installed.installation.is_of(pins.object());
     if output.json {
         let host = routes.map(|routes| Host {
@@ -100,6 +102,9 @@ pub(crate) fn run(pins: &Pins, output: Output) -> anyhow::Result<ExitCode> {
         }
         if let Some(routes) = routes {
             print!("{routes}");
+        }
+        if !marks {
+            println!("{} is NOT {}", sysctl::NAME, sysctl::ON);
         }
         println!(
             "{}",

@@ -13,6 +13,7 @@ mod exec;
 mod lifecycle;
 mod policy;
 mod program;
+mod reflect;
 #[path = "../../../kernel/tests/kernel/require.rs"]
 mod require;
 mod stage;

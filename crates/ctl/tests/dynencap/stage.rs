@@ -67,10 +67,12 @@ impl Stage {
     pub(crate) fn new() -> Self {
         let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
         let peer = Holder::new("ip link set lo up");
+        // Without a link-local address, which would come some time later and change the traces.
         let host = Holder::new(&format!(
             "mount -t bpf bpf /sys/fs/bpf
              ip link set lo up
              ip link add up0 type veth peer name up1 netns {}
+             ip link set up0 addrgenmode none
              ip link set up0 up
              ip -6 addr add {HOST}/64 dev up0 nodad",
             peer.pid()
@@ -169,6 +171,11 @@ impl Stage {
     /// Runs `work` in the host's network namespace.
     pub(crate) fn in_host<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         in_namespace(&self.host.pid(), work)
+    }
+
+    /// The host's BPF file system, as seen from outside.
+    pub(crate) fn bpffs(&self) -> PathBuf {
+        format!("/proc/{}/root/sys/fs/bpf", self.host.pid()).into()
     }
 
     /// A server behind the uplink that answers each connection with `answer`, until the process

@@ -5,7 +5,7 @@ use std::fs;
 
 #[test]
 fn wrong_flags_are_told_apart_from_failures() {
-    let table: [(&[&str], &[&str]); 17] = [
+    let table: [(&[&str], &[&str]); 23] = [
         (&[], &["Usage: dynencap"]),
         (&["nothing"], &["unrecognized subcommand"]),
         (&["up"], &["--uplink", "--cgroup"]),
@@ -80,6 +80,59 @@ fn wrong_flags_are_told_apart_from_failures() {
             &["default-exit 2001:db8::1", "add 2001:db8::1 to allow"],
         ),
         (&["policy", "remove"], &["--cgroup", "--gone"]),
+        (
+            &[
+                "up",
+                "--uplink",
+                "e",
+                "--cgroup",
+                "/",
+                "--reflect-entries",
+                "9",
+            ],
+            &["--reflect"],
+        ),
+        (
+            &["policy", "set", "--cgroup", "x", "--reflect-default", "vni"],
+            &["`vni`", "`path`, `dscp`, `mark`"],
+        ),
+        (
+            &[
+                "policy",
+                "set",
+                "--cgroup",
+                "x",
+                "--reflect-default",
+                "path",
+            ],
+            &["reflect-default path", "add its prefix to reflect"],
+        ),
+        (
+            &[
+                "tunnel",
+                "add",
+                "--address",
+                "2001:db8::1",
+                "--carries",
+                "udp",
+            ],
+            &["port: expected the UDP destination port"],
+        ),
+        (
+            &[
+                "tunnel",
+                "add",
+                "--address",
+                "2001:db8::1",
+                "--carries",
+                "gre",
+            ],
+            &["gre", "ipv4, ipv6, udp"],
+        ),
+        (
+            &["tunnel", "remove", "--address", "2001:db8::1"],
+            &["--carries"],
+        ),
     ];
     for (arguments, words) in table {
         dynencap(arguments).exits(2).says(words);
@@ -123,6 +176,37 @@ fn a_broken_file_is_named_with_its_field() {
     for (text, words) in table {
         fs::write(&file, text).unwrap();
         let run = dynencap(&["policy", "apply", name]).exits(2);
+        assert!(run.stderr.contains(name), "{run:#?}");
+        run.says(words);
+    }
+    let head = "[[tunnel]]\naddress = '2001:db8::1'\ncarries = ";
+    let table: [(&str, &[&str]); 7] = [
+        (
+            "'ipv6'\n[[tunnel]]\naddress = 'x'\n",
+            &["line 5", "address"],
+        ),
+        ("'gre'\n", &["line 3", "`gre`", "`ipv4`, `ipv6`, `udp`"]),
+        (
+            "'ipv6'\nprot = 1\n",
+            &["line 4", "unknown field `prot`", "`port`"],
+        ),
+        ("'udp'\nport = 70000\n", &["line 4", "port", "70000"]),
+        (
+            "'udp'\n",
+            &["line 1", "port: expected the UDP destination port"],
+        ),
+        (
+            "'udp'\nport = 1\nheader-len = 33\n",
+            &["line 1", "header-len: expected at most 32"],
+        ),
+        (
+            "'ipv6'\n[[tunnel]]\naddress = '2001:db8::1'\ncarries = 'ipv6'\nreflect = true\n",
+            &["2001:db8::1 ipv6 stands there twice"],
+        ),
+    ];
+    for (text, words) in table {
+        fs::write(&file, format!("{head}{text}")).unwrap();
+        let run = dynencap(&["tunnel", "apply", name]).exits(2);
         assert!(run.stderr.contains(name), "{run:#?}");
         run.says(words);
     }
