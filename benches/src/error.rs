@@ -60,10 +60,4 @@ impl Error {
             source: Box::new(source),
         }
     }
-
-    /// The measurement was interrupted, nothing is wrong.
-    #[must_use]
-    pub fn is_interruption(&self) -> bool {
-        matches!(self, Self::Kernel(dynencap_kernel::Error::Interrupted))
-    }
 }

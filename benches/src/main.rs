@@ -4,7 +4,7 @@
 use anyhow::Context;
 use clap::{Parser, ValueEnum};
 use dynencap_benches::{
-    Error, Object, Row, Run, control, egress, exits,
+    Object, Row, Run, control, egress, exits,
     machine::{Bystanders, Machine},
     packet,
     report::Report,
@@ -73,8 +73,10 @@ fn main() -> anyhow::Result<ExitCode> {
         eprintln!("peers: cannot measure here: {missing}");
         return Ok(ExitCode::from(69));
     }
-    match measure(&cli) {
-        Err(error) if error.downcast_ref().is_some_and(Error::is_interruption) => {
+    let interrupt = Interrupt::on_signals()?;
+    match measure(&cli, &interrupt) {
+        // Whatever it broke: a command that ran had the signal too.
+        Err(_) if interrupt.check().is_err() => {
             eprintln!("interrupted");
             Ok(ExitCode::from(130))
         }
@@ -83,10 +85,10 @@ fn main() -> anyhow::Result<ExitCode> {
     }
 }
 
-fn measure(cli: &Cli) -> anyhow::Result<()> {
+fn measure(cli: &Cli, interrupt: &Interrupt) -> anyhow::Result<()> {
     let mut machine = Machine::here()?;
     let bystanders = Bystanders::watch()?;
-    let run = Run::start(objects(cli)?, cli.quick, Interrupt::on_signals()?)?;
+    let run = Run::start(objects(cli)?, cli.quick, interrupt.clone())?;
     let groups: &[Group] = if cli.only.is_empty() {
         Group::value_variants()
     } else {
