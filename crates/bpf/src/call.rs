@@ -8,8 +8,8 @@ use aya_ebpf::{
 use dynencap_abi::{
     Config,
     option::{
-        AF_INET, AF_INET6, AF_PACKET, EAFNOSUPPORT, ENCAP_GW, ENCAP_INFO, ENCAP_UDP, ENOPROTOOPT,
-        EOPNOTSUPP, EPERM, IPPROTO_MPTCP, SOCK_RAW, SOL_DYNENCAP,
+        AF_INET, AF_INET6, AF_PACKET, EAFNOSUPPORT, ENCAP_GW, ENCAP_INFO, ENCAP_REFLECT, ENCAP_UDP,
+        ENOPROTOOPT, EOPNOTSUPP, EPERM, IPPROTO_MPTCP, SOCK_RAW, SOL_DYNENCAP,
     },
 };
 
@@ -21,6 +21,7 @@ const LONGEST_VALUE: i32 = 4096;
 pub(crate) enum Name {
     Gateway,
     Udp,
+    Reflect,
     /// Can only be read.
     Info,
 }
@@ -76,6 +77,7 @@ impl Call {
         match unsafe { (*self.context).optname } {
             ENCAP_GW => Ok(Name::Gateway),
             ENCAP_UDP => Ok(Name::Udp),
+            ENCAP_REFLECT => Ok(Name::Reflect),
             ENCAP_INFO => Ok(Name::Info),
             _ => Err(Refusal::Errno(ENOPROTOOPT)),
         }

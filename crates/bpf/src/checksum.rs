@@ -166,6 +166,15 @@ pub(crate) fn outer_udp(outer: &Outer, exit: &Exit, inner: InnerSum) -> u16 {
     }
 }
 
+/// RFC 1624, equation 3: HC' = ~(~HC + ~m + m').
+#[inline(always)]
+pub(crate) fn rfc1624(checksum: u16, before: u16, after: u16) -> u16 {
+    let mut sum = u32::from(!checksum) + u32::from(!before) + u32::from(after);
+    sum = (sum & 0xffff) + (sum >> 16);
+    sum = (sum & 0xffff) + (sum >> 16);
+    !(sum as u16)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

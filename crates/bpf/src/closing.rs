@@ -1,5 +1,5 @@
 //! The exits of connections whose socket is gone (docs/datapath.md §2.1): the map `CLOSING` and
-//! its key. Who writes it is `track`, who reads it the egress path.
+//! its key, which is that of the other maps by flow as well. Who writes it is `track`, who reads it the egress path.
 
 use crate::{exit::Exit, map::CLOSING};
 use core::mem::{offset_of, size_of};
@@ -42,6 +42,43 @@ impl FlowKey {
             destination: destination.0,
             tail: tail.to_le(),
         }
+    }
+}
+
+impl FlowKey {
+    /// Whether it is the same flow in the same direction.
+    #[inline(always)]
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        let difference = (self.source[0] ^ other.source[0])
+            | (self.source[1] ^ other.source[1])
+            | (self.destination[0] ^ other.destination[0])
+            | (self.destination[1] ^ other.destination[1])
+            | (self.tail ^ other.tail);
+        difference == 0
+    }
+
+    /// As `Exit::read_volatile`.
+    ///
+    /// # Safety
+    /// `from` points to an aligned key.
+    #[inline(always)]
+    pub(crate) unsafe fn read_volatile(from: *const Self) -> Self {
+        let words = from.cast::<u64>();
+        // SAFETY: five words, of which the caller vouches.
+        unsafe {
+            Self {
+                source: [words.read_volatile(), words.add(1).read_volatile()],
+                destination: [words.add(2).read_volatile(), words.add(3).read_volatile()],
+                tail: words.add(4).read_volatile(),
+            }
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn words(&self) -> [u64; 5] {
+        let [s0, s1] = self.source;
+        let [d0, d1] = self.destination;
+        [s0, s1, d0, d1, self.tail]
     }
 }
 

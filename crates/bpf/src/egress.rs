@@ -155,7 +155,9 @@ impl Inner {
     }
 }
 
-#[inline(always)]
+/// Steps 6 to 15. Out of line: what it needs of the stack is then not taken when the packet's exit
+/// is looked for.
+#[inline(never)]
 fn wrap(frame: &mut Frame, found: &Found, config: &Config, hook: Hook) -> Result<(), Reason> {
     let Found { exit, storage } = found;
     let is_super_packet = frame.gso_size() > 0;

@@ -1,6 +1,7 @@
 //! `abi::Exit` in words, and the size of the headers that it asks for. What an exit means is left
 //! to the hooks.
 
+use crate::flow::mapped;
 use core::mem::{offset_of, size_of};
 use dynencap_abi::{IPV4_HEADER_LEN, IPV6_HEADER_LEN, UDP_HEADER_LEN};
 
@@ -43,18 +44,32 @@ impl Gateway {
         flags: 0,
     };
 
+    /// None for the unspecified address, multicast, and what is an IPv4 address.
     #[inline(always)]
     pub(crate) fn ipv6(address: [u64; 2]) -> Self {
+        let [high, low] = address.map(u64::from_le);
+        let unspecified = high == 0 && low == 0;
+        let multicast = high & 0xff == 0xff;
+        let mapped = high == 0 && low as u32 == 0xffff_0000;
+        if unspecified || multicast || mapped {
+            return Self::NONE;
+        }
         Self {
             address,
             flags: dynencap_abi::Exit::GATEWAY,
         }
     }
 
+    /// The address as it stands in memory; none for the unspecified one, multicast, and
+    /// broadcast.
     #[inline(always)]
-    pub(crate) fn ipv4(mapped: [u64; 2]) -> Self {
+    pub(crate) fn ipv4(address: u32) -> Self {
+        let multicast = u32::from_be(address) >> 28 == 0xe;
+        if address == 0 || address == u32::MAX || multicast {
+            return Self::NONE;
+        }
         Self {
-            address: mapped,
+            address: mapped(address),
             flags: dynencap_abi::Exit::GATEWAY | dynencap_abi::Exit::IPV4,
         }
     }
@@ -101,6 +116,62 @@ impl Exit {
     #[inline(always)]
     pub(crate) fn is_ipv4(&self) -> bool {
         self.flag(dynencap_abi::Exit::IPV4)
+    }
+
+    /// It was captured, not chosen by the application.
+    #[inline(always)]
+    pub(crate) fn is_reflected(&self) -> bool {
+        self.flag(dynencap_abi::Exit::REFLECTED)
+    }
+
+    /// The application has a say in it again.
+    #[inline(always)]
+    pub(crate) fn clear_reflected(&mut self) {
+        self.set_flag(dynencap_abi::Exit::REFLECTED, false);
+    }
+
+    /// What is captured beside header and source: the port as on the wire, `None` without UDP.
+    #[inline(always)]
+    pub(crate) fn set_captured(&mut self, gateway: Gateway, udp: Option<u16>, header_len: u32) {
+        use dynencap_abi::Exit as Abi;
+        self.gateway = gateway.address;
+        let flags = u64::from(gateway.flags | Abi::REFLECTED) << Self::FLAGS_SHIFT;
+        self.tail = match udp {
+            Some(port) => {
+                u64::from(port) << 16
+                    | flags
+                    | u64::from(Abi::UDP) << Self::FLAGS_SHIFT
+                    | u64::from(header_len) << Self::HEADER_LEN_SHIFT
+            }
+            None => flags,
+        };
+    }
+
+    /// Whether all of it is the same.
+    #[inline(always)]
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        let difference = (self.gateway[0] ^ other.gateway[0])
+            | (self.gateway[1] ^ other.gateway[1])
+            | (self.source[0] ^ other.source[0])
+            | (self.source[1] ^ other.source[1])
+            | (self.header[0] ^ other.header[0])
+            | (self.header[1] ^ other.header[1])
+            | (self.header[2] ^ other.header[2])
+            | (self.header[3] ^ other.header[3])
+            | (self.tail ^ other.tail);
+        difference == 0
+    }
+
+    /// It, or none: word by word, without a second one on the stack.
+    #[inline(always)]
+    pub(crate) fn if_asked(&self, is_asked: bool) -> Self {
+        let kept = if is_asked { u64::MAX } else { 0 };
+        Self {
+            gateway: self.gateway.map(|word| word & kept),
+            source: self.source.map(|word| word & kept),
+            header: self.header.map(|word| word & kept),
+            tail: self.tail & kept,
+        }
     }
 
     /// Bytes of the custom header. The mask is wider than the longest, 32: whoever uses it as an

@@ -1,5 +1,6 @@
-//! A frame at a TC hook: reads, writes, room for headers. All access to packet bytes is here;
-//! offsets count from the IP header, behind the 14 bytes of Ethernet.
+//! A frame at a TC hook, or a packet at a hook of sockets: reads, writes, room for headers. All
+//! access to packet bytes is here; offsets count from the IP header, which at TC stands behind the
+//! 14 bytes of Ethernet.
 //!
 //! Bytes are read and written in place: each `bpf_skb_load_bytes`/`store_bytes` costs some 35 ns
 //! more. Every helper that may move the packet invalidates the pointers: a view borrows the
@@ -14,9 +15,9 @@ use aya_ebpf::{
     bindings::__sk_buff,
     helpers::generated::{
         bpf_csum_diff, bpf_redirect, bpf_skb_adjust_room, bpf_skb_change_head, bpf_skb_change_tail,
-        bpf_skb_load_bytes, bpf_skb_pull_data, bpf_skb_store_bytes,
+        bpf_skb_load_bytes, bpf_skb_load_bytes_relative, bpf_skb_pull_data, bpf_skb_store_bytes,
     },
-    programs::TcContext,
+    programs::{SkBuffContext, TcContext},
 };
 use core::{
     marker::PhantomData,
@@ -39,6 +40,8 @@ const RECOMPUTE_CSUM: u64 = 1;
 
 const ETHERNET_LEN: u32 = 14;
 const ETHERTYPE_OFFSET: u32 = 12;
+/// `BPF_HDR_START_MAC`.
+const FROM_LINK_HEADER: u32 = 0;
 /// Up to here numbers are read in place.
 const NEAR: u32 = 128;
 
@@ -84,8 +87,63 @@ pub(crate) fn deliver_at(device: u32) -> i32 {
     unsafe { bpf_redirect(device, AS_INCOMING) as i32 }
 }
 
-pub(crate) struct Frame {
+/// `LINK` bytes stand in front of the IP header.
+pub(crate) struct Frame<const LINK: u32 = ETHERNET_LEN> {
     skb: *mut __sk_buff,
+}
+
+/// A packet at a hook of sockets: it begins with its IP header.
+pub(crate) type Arrived = Frame<0>;
+
+impl Arrived {
+    #[inline(always)]
+    pub(crate) fn arrived(context: &SkBuffContext) -> Self {
+        Self {
+            skb: context.skb.skb,
+        }
+    }
+
+    /// `len` bytes from anywhere in front of the packet, counted from where its link-layer header
+    /// was when it came in.
+    #[inline(always)]
+    fn load_in_front(&self, offset: u32, to: *mut u8, len: u32) -> Option<()> {
+        // SAFETY: callers pass memory of `len` bytes.
+        let result = unsafe {
+            bpf_skb_load_bytes_relative(
+                self.skb.cast_const().cast(),
+                offset,
+                to.cast(),
+                len,
+                FROM_LINK_HEADER,
+            )
+        };
+        if result == 0 { Some(()) } else { None }
+    }
+
+    /// A number from there, as it stands in memory.
+    #[inline(always)]
+    pub(crate) fn read_in_front<T: Number>(&self, offset: u32) -> Option<T> {
+        let mut value = MaybeUninit::<T>::uninit();
+        self.load_in_front(offset, value.as_mut_ptr().cast(), size_of::<T>() as u32)?;
+        // SAFETY: the helper wrote all of it.
+        Some(unsafe { value.assume_init() })
+    }
+
+    /// As [`Frame::load_header`], from there.
+    #[inline(always)]
+    pub(crate) fn load_header_in_front(
+        &self,
+        offset: u32,
+        header: &mut [u64; 4],
+        len: u32,
+    ) -> Option<()> {
+        *header = [0; 4];
+        if len == 0 {
+            return Some(());
+        }
+        let len = self.header_len(len)?;
+        self.load_in_front(offset, header.as_mut_ptr().cast(), len)
+    }
 }
 
 impl Frame {
@@ -96,6 +154,15 @@ impl Frame {
         }
     }
 
+    /// The ticket by which a socket's program finds what was captured.
+    #[inline(always)]
+    pub(crate) fn set_tc_index(&mut self, ticket: u16) {
+        // SAFETY: as in `mark`; volatile as in `set_mark`.
+        unsafe { (&raw mut (*self.skb).tc_index).write_volatile(u32::from(ticket)) };
+    }
+}
+
+impl<const LINK: u32> Frame<LINK> {
     #[inline(always)]
     pub(crate) fn mark(&self) -> u32 {
         // SAFETY: a field of the hook's context; the verifier checks each access.
@@ -133,7 +200,7 @@ impl Frame {
     #[inline(always)]
     pub(crate) fn len(&self) -> u32 {
         // SAFETY: as in `mark`.
-        unsafe { (*self.skb).len }.saturating_sub(ETHERNET_LEN)
+        unsafe { (*self.skb).len }.saturating_sub(LINK)
     }
 
     /// As [`Frame::len`] where it is known that the Ethernet header is there; else too great.
@@ -162,6 +229,13 @@ impl Frame {
         unsafe { (*self.skb).gso_size }
     }
 
+    /// What TC ingress left there.
+    #[inline(always)]
+    pub(crate) fn tc_index(&self) -> u32 {
+        // SAFETY: as in `mark`.
+        unsafe { (*self.skb).tc_index }
+    }
+
     #[inline(always)]
     pub(crate) fn socket(&self) -> Option<Socket> {
         // SAFETY: as in `mark`.
@@ -171,12 +245,14 @@ impl Frame {
     /// The N bytes from `offset` on, pulled into the linear part where they are not in it.
     #[inline(always)]
     pub(crate) fn pulled<const N: usize>(&mut self, offset: u32) -> Option<View<'_, N>> {
-        let at = i64::from(ETHERNET_LEN + offset);
+        let at = i64::from(LINK + offset);
         let start = match self.checked(at, N) {
             Some(start) => start,
+            // The kernel has pulled what it looked at before it asks a socket.
+            None if LINK == 0 => return None,
             None => {
                 // SAFETY: takes any length.
-                unsafe { bpf_skb_pull_data(self.skb, ETHERNET_LEN + offset + N as u32) };
+                unsafe { bpf_skb_pull_data(self.skb, LINK + offset + N as u32) };
                 self.checked(at, N)?
             }
         };
@@ -201,7 +277,7 @@ impl Frame {
     pub(crate) fn read<T: Number>(&self, offset: u32) -> Option<T> {
         // A bound that the verifier can follow for offsets that come from the packet.
         if offset <= NEAR
-            && let Some(start) = self.checked(i64::from(ETHERNET_LEN + offset), size_of::<T>())
+            && let Some(start) = self.checked(i64::from(LINK + offset), size_of::<T>())
         {
             // SAFETY: `checked` for the number's size.
             return Some(unsafe { start.cast::<T>().read_unaligned() });
@@ -215,7 +291,7 @@ impl Frame {
     /// packets in front of the whole program; the ingress program does without.
     #[inline(always)]
     pub(crate) fn space<const N: usize>(&mut self, offset: i32) -> Option<Space<'_, N>> {
-        let start = self.checked(i64::from(ETHERNET_LEN) + i64::from(offset), N)?;
+        let start = self.checked(i64::from(LINK) + i64::from(offset), N)?;
         Some(Space {
             start,
             frame: PhantomData,
@@ -229,23 +305,49 @@ impl Frame {
         if len == 0 {
             return Some(());
         }
-        const LONGEST: u64 = size_of::<[u64; 4]>() as u64;
-        if u64::from(len) > LONGEST {
-            return None;
-        }
-        // The verifier lost these bounds on the way.
-        let len = (self.veiled(u64::from(len - 1)) & (LONGEST - 1)) as u32 + 1;
+        let len = self.header_len(len)?;
         // SAFETY: the helper reads `len` bytes, which the header has.
         let result = unsafe {
             bpf_skb_store_bytes(
                 self.skb,
-                ETHERNET_LEN + offset as u32,
+                LINK + offset as u32,
                 header.as_ptr().cast_mut().cast(),
                 len,
                 0,
             )
         };
         if result == 0 { Some(()) } else { None }
+    }
+
+    /// The `len` bytes of a custom header, zeros behind them.
+    #[inline(always)]
+    pub(crate) fn load_header(&self, offset: u32, header: &mut [u64; 4], len: u32) -> Option<()> {
+        *header = [0; 4];
+        if len == 0 {
+            return Some(());
+        }
+        let len = self.header_len(len)?;
+        // SAFETY: the helper writes `len` bytes, which the header has.
+        let result = unsafe {
+            bpf_skb_load_bytes(
+                self.skb.cast_const().cast(),
+                LINK + offset,
+                header.as_mut_ptr().cast(),
+                len,
+            )
+        };
+        if result == 0 { Some(()) } else { None }
+    }
+
+    /// The length of a custom header that is there, with bounds that the verifier sees.
+    #[inline(always)]
+    fn header_len(&self, len: u32) -> Option<u32> {
+        const LONGEST: u64 = size_of::<[u64; 4]>() as u64;
+        if u64::from(len) > LONGEST {
+            return None;
+        }
+        // It lost these bounds on the way.
+        Some((self.veiled(u64::from(len.wrapping_sub(1))) & (LONGEST - 1)) as u32 + 1)
     }
 
     /// Pointer to bytes that lie in the linear part.
@@ -275,7 +377,7 @@ impl Frame {
         unsafe {
             let result = bpf_skb_load_bytes(
                 self.skb.cast_const().cast(),
-                ETHERNET_LEN + offset,
+                LINK + offset,
                 value.as_mut_ptr().cast(),
                 size_of::<T>() as u32,
             );
@@ -291,7 +393,7 @@ impl Frame {
     /// summed the packet (`CHECKSUM_COMPLETE`), and that sum must follow the change.
     #[inline(always)]
     pub(crate) fn replace<T: Number>(&mut self, offset: u32, value: T) -> Option<()> {
-        self.store(ETHERNET_LEN + offset, value, RECOMPUTE_CSUM)
+        self.store(LINK + offset, value, RECOMPUTE_CSUM)
     }
 
     /// Sets the Ethernet type of a frame that comes in: adjust_room changes the kernel's idea
@@ -349,13 +451,13 @@ mod number {
     impl Number for u32 {}
     impl Number for u64 {}
 }
-use number::Number;
+pub(crate) use number::Number;
 
 /// N readable bytes of a packet.
 #[derive(Clone, Copy)]
 pub(crate) struct View<'a, const N: usize> {
     start: *const u8,
-    frame: PhantomData<&'a Frame>,
+    frame: PhantomData<&'a [u8]>,
 }
 
 impl<const N: usize> View<'_, N> {
@@ -377,7 +479,7 @@ impl<const N: usize> View<'_, N> {
 /// N writable bytes of a packet.
 pub(crate) struct Space<'a, const N: usize> {
     start: *mut u8,
-    frame: PhantomData<&'a mut Frame>,
+    frame: PhantomData<&'a mut [u8]>,
 }
 
 impl<const N: usize> Space<'_, N> {

@@ -5,12 +5,13 @@ use crate::{
     call::{Call, Name, Refusal},
     exit::Exit,
     map, path,
+    policy::{InForce, REFLECT_ALL},
     storage::Storage,
 };
 use core::mem::{offset_of, size_of};
 use dynencap_abi::{
-    Info,
-    option::{EINVAL, GATEWAY_LEN, GATEWAY4_LEN, PORTS_LEN},
+    Info, SocketState,
+    option::{EINVAL, ENOMEM, GATEWAY_LEN, GATEWAY4_LEN, PORTS_LEN, REFLECT_LEN},
 };
 
 #[inline(always)]
@@ -30,13 +31,14 @@ fn read(call: &Call) -> Result<u32, Refusal> {
     let name = call.name()?;
     let storage = call.socket()?.storage();
     let exit = match storage {
-        Some(storage) => storage.current(),
+        Some(storage) => storage.read().ok_or(Refusal::Errno(ENOMEM))?.0,
         None => Exit::NONE,
     };
     let length = match name {
         Name::Gateway if exit.is_ipv4() => GATEWAY4_LEN as u32,
         Name::Gateway => GATEWAY_LEN as u32,
         Name::Udp => PORTS_LEN as u32 + exit.header_len(),
+        Name::Reflect => REFLECT_LEN as u32,
         Name::Info => size_of::<Info>() as u32,
     };
     if call.length() < length as i32 {
@@ -45,6 +47,7 @@ fn read(call: &Call) -> Result<u32, Refusal> {
     let written = match name {
         Name::Gateway => write_gateway(call, &exit),
         Name::Udp => write_udp(call, &exit),
+        Name::Reflect => write_reflect(call, storage),
         Name::Info => write_info(call, storage, &exit),
     };
     written.map(|()| length).ok_or(Refusal::Errno(EINVAL))
@@ -73,6 +76,21 @@ fn write_udp(call: &Call, exit: &Exit) -> Option<()> {
         }
     }
     Some(())
+}
+
+/// What is in force: the socket's own, or its task's policy's.
+#[inline(always)]
+fn write_reflect(call: &Call, storage: Option<Storage>) -> Option<()> {
+    let own = match storage {
+        Some(storage) => storage.reflect(),
+        None => 0,
+    };
+    let bits = if own & SocketState::REFLECT_SET != 0 {
+        own & REFLECT_ALL
+    } else {
+        InForce::of_task().reflect()
+    };
+    call.set_value(0, bits)
 }
 
 #[inline(always)]

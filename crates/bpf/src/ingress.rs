@@ -5,14 +5,19 @@
 //! front of everybody's traffic.
 
 use crate::{
-    checksum::Sum,
+    capture::{self, Shape},
+    checksum::{Sum, rfc1624},
+    custom::Custom,
+    exit::Exit,
     flow::mapped,
     frame::{self, Frame},
     learn,
     map::{self, TunnelKey},
+    stage,
     transport::{FRAGMENT_BITS, IPV4_LEN, IPV6_LEN, UDP, UDP_LEN},
 };
-use dynencap_abi::Reason;
+use core::mem::MaybeUninit;
+use dynencap_abi::{Reason, TunnelSpec};
 
 const ICMPV4: u8 = 1;
 const IPIP: u8 = 4;
@@ -81,23 +86,62 @@ fn decapsulate(frame: &mut Frame) -> Result<(), Reason> {
     };
     // 5
     let key = TunnelKey::new(outer.destination, outer.protocol, port);
-    let custom_len = map::tunnel(&key).ok_or(Reason::NotTunnel)?;
+    let tunnel = map::tunnel(&key).ok_or(Reason::NotTunnel)?;
+    if tunnel.has(TunnelSpec::KERNEL) {
+        return Err(Reason::NotTunnel);
+    }
     // 6
-    let outer_len = if outer.protocol == UDP {
-        outer.header_len + UDP_LEN + custom_len
+    let is_udp = outer.protocol == UDP;
+    let (custom, outer_len) = if is_udp {
+        let at = outer.header_len + UDP_LEN;
+        let custom = Custom::of(tunnel, custom_start(frame, at, len), len - at);
+        (custom, at + custom.len())
     } else {
-        outer.header_len
+        (Custom::NONE, outer.header_len)
     };
     let agrees = outer.total_len == len && udp_len == announced;
-    if !outer.is_sound || !agrees || len < outer_len {
+    if !outer.is_sound || !agrees || custom.is_unknown() || len < outer_len {
         return Err(Reason::BadOuter);
     }
     // 7
-    let version = inner_version(frame, outer_len, len - outer_len, outer.protocol)?;
+    let version = inner_version(frame, outer_len, len - outer_len, outer.protocol, custom)?;
     // 8
     let ecn = Ecn::combine(frame, version, outer_len, outer.traffic_class & CE)?;
+    // Section 5.2, as long as the headers are there.
+    let mut exit = MaybeUninit::<Exit>::uninit();
+    let shape = Shape::new(outer.version == Version::V4, is_udp, custom.len());
+    let is_captured = tunnel.has(TunnelSpec::REFLECT)
+        && map::reflects()
+        && capture::before_removal(frame, shape, &mut exit);
     // 9, 10
-    take_off(frame, outer.version, version, outer_len, &ecn).ok_or(Reason::NoRoom)
+    take_off(frame, outer.version, version, outer_len, &ecn).ok_or(Reason::NoRoom)?;
+    if is_captured {
+        // SAFETY: `before_removal` wrote it.
+        let exit = unsafe { exit.assume_init_ref() };
+        if stage::stage(frame, exit) {
+            stage::reflect_for_host(frame, exit);
+        }
+    }
+    Ok(())
+}
+
+/// The first 8 bytes of a custom header in network order, or as many as there are, and zeros.
+#[inline(always)]
+fn custom_start(frame: &Frame, at: u32, len: u32) -> u64 {
+    if at + 8 <= len {
+        return u64::from_be(frame.read::<u64>(at).unwrap_or(0));
+    }
+    let first = if at < len {
+        frame.read::<u8>(at).unwrap_or(0)
+    } else {
+        0
+    };
+    let second = if at + 1 < len {
+        frame.read::<u8>(at + 1).unwrap_or(0)
+    } else {
+        0
+    };
+    u64::from(first) << 56 | u64::from(second) << 48
 }
 
 impl Outer {
@@ -184,7 +228,13 @@ enum Version {
 }
 
 #[inline(always)]
-fn inner_version(frame: &Frame, at: u32, len: u32, protocol: u8) -> Result<Version, Reason> {
+fn inner_version(
+    frame: &Frame,
+    at: u32,
+    len: u32,
+    protocol: u8,
+    custom: Custom,
+) -> Result<Version, Reason> {
     if len < IPV4_LEN {
         return Err(Reason::BadInner);
     }
@@ -192,14 +242,14 @@ fn inner_version(frame: &Frame, at: u32, len: u32, protocol: u8) -> Result<Versi
     let start: u64 = u64::from_be(frame.read(at).ok_or(Reason::BadInner)?);
     let first = (start >> 56) as u8;
     match first >> 4 {
-        6 if protocol != IPIP => {
+        6 if protocol != IPIP && custom.allows(6) => {
             let payload_len = u32::from((start >> 16) as u16);
             if len != IPV6_LEN + payload_len {
                 return Err(Reason::BadInner);
             }
             Ok(Version::V6)
         }
-        4 if protocol != IPV6_IN => {
+        4 if protocol != IPV6_IN && custom.allows(4) => {
             let header_len = u32::from(first & 0xf) * 4;
             let total_len = u32::from((start >> 32) as u16);
             if header_len < IPV4_LEN || total_len < header_len || total_len != len {
@@ -276,13 +326,4 @@ fn take_off(
         }
     }
     Some(())
-}
-
-/// RFC 1624, equation 3: HC' = ~(~HC + ~m + m').
-#[inline(always)]
-fn rfc1624(checksum: u16, before: u16, after: u16) -> u16 {
-    let mut sum = u32::from(!checksum) + u32::from(!before) + u32::from(after);
-    sum = (sum & 0xffff) + (sum >> 16);
-    sum = (sum & 0xffff) + (sum >> 16);
-    !(sum as u16)
 }

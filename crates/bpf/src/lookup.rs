@@ -6,7 +6,8 @@ use crate::{closing::FlowKey, frame::Frame, socket::Socket};
 use aya_ebpf::{
     bindings::bpf_sock,
     helpers::generated::{
-        bpf_sk_fullsock, bpf_sk_lookup_tcp, bpf_sk_lookup_udp, bpf_sk_release, bpf_tcp_sock,
+        bpf_get_listener_sock, bpf_sk_fullsock, bpf_sk_lookup_tcp, bpf_sk_lookup_udp,
+        bpf_sk_release, bpf_tcp_sock,
     },
 };
 use core::mem::size_of;
@@ -40,6 +41,18 @@ impl Flow {
             (self.source, self.source_port),
             (self.destination, self.destination_port),
         )
+    }
+
+    /// As the other side's packets show it.
+    #[inline(always)]
+    pub(crate) fn reversed(&self) -> Self {
+        Self {
+            source: self.destination,
+            destination: self.source,
+            source_port: self.destination_port,
+            destination_port: self.source_port,
+            ..*self
+        }
     }
 
     /// Lends the socket that sends this flow's packets; `None` where there is none. A request
@@ -93,11 +106,37 @@ fn find<const N: usize>(frame: &Frame, table: Table, tuple: [u32; N]) -> *mut bp
     }
 }
 
-/// The listener of a request socket; any other full socket is its own.
+/// The listener of a request socket; one that listens is its own.
+#[inline(always)]
+pub(crate) fn listener(socket: Socket) -> Option<Socket> {
+    // SAFETY: takes any socket that is not null.
+    Socket::new(unsafe { bpf_get_listener_sock(socket.as_ptr()) })
+}
+
+/// The socket as one that shows all its fields; `None` for a request and for TIME_WAIT.
 #[inline(always)]
 pub(crate) fn full(socket: Socket) -> Option<Socket> {
     // SAFETY: takes any socket that is not null.
     Socket::new(unsafe { bpf_sk_fullsock(socket.as_ptr()) })
+}
+
+/// Of a TCP socket: the sequence number that it expects next, the first that it sent and waits for
+/// the acknowledgement of, and the one that it will send next.
+#[inline(always)]
+pub(crate) fn sequence(socket: Socket) -> Option<[u32; 3]> {
+    // SAFETY: takes any socket that is not null.
+    let tcp = unsafe { bpf_tcp_sock(socket.as_ptr()) };
+    if tcp.is_null() {
+        return None;
+    }
+    // SAFETY: as in `is_in_flight`.
+    unsafe {
+        Some([
+            (&raw const (*tcp).rcv_nxt).read_volatile(),
+            (&raw const (*tcp).snd_una).read_volatile(),
+            (&raw const (*tcp).snd_nxt).read_volatile(),
+        ])
+    }
 }
 
 /// Whether a TCP socket has sent this sequence number, or would send it next, and waits for its

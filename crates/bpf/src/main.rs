@@ -1,6 +1,6 @@
 //! The BPF programs: entry points, and the licence by which the kernel lends GPL-only helpers.
 //!
-//! One module per hook (`set_option`, `get_option`, `create`, `track`, `egress`, `ingress`,
+//! One module per hook (`set_option`, `get_option`, `create`, `track`, `reflect`, `egress`, `ingress`,
 //! `lab_deliver`), and what they share. Unsafe code stands where a context, a map's value or a
 //! packet is touched, behind types that the rest can use safely; `map` has the maps. The behaviour is that of docs/datapath.md; layouts and constants come from `dynencap-abi`.
 //!
@@ -15,9 +15,11 @@
 )]
 
 mod call;
+mod capture;
 mod checksum;
 mod closing;
 mod create;
+mod custom;
 mod egress;
 mod exit;
 mod flow;
@@ -30,12 +32,18 @@ mod lookup;
 mod map;
 mod mark;
 mod outer;
+mod packet;
+mod passive;
 mod path;
 mod plain;
 mod policy;
+mod reflect;
+mod reflected;
 mod segmented;
 mod set_option;
 mod socket;
+mod stage;
+mod staged;
 mod storage;
 mod tell;
 mod track;
@@ -45,12 +53,14 @@ mod whose;
 #[cfg(not(test))]
 mod entry {
     use crate::{
-        call::Call, create, egress, frame::Frame, get_option, ingress, lab_deliver, segmented,
-        set_option, track,
+        call::Call,
+        create, egress,
+        frame::{Arrived, Frame},
+        get_option, ingress, lab_deliver, reflect, segmented, set_option, track,
     };
     use aya_ebpf::{
-        macros::{cgroup_sock, cgroup_sockopt, classifier, sock_ops},
-        programs::{SockContext, SockOpsContext, SockoptContext, TcContext},
+        macros::{cgroup_skb, cgroup_sock, cgroup_sockopt, classifier, sock_ops},
+        programs::{SkBuffContext, SockContext, SockOpsContext, SockoptContext, TcContext},
     };
 
     #[cgroup_sockopt(setsockopt)]
@@ -71,6 +81,11 @@ mod entry {
     #[sock_ops]
     pub(crate) fn track(ctx: SockOpsContext) -> u32 {
         track::run(&track::Connection::new(&ctx))
+    }
+
+    #[cgroup_skb(ingress)]
+    pub(crate) fn reflect(ctx: SkBuffContext) -> i32 {
+        reflect::run(&mut Arrived::arrived(&ctx))
     }
 
     #[classifier]

@@ -3,9 +3,12 @@
 
 use crate::{
     closing::FlowKey,
+    custom::Tunnel,
     exit::Exit,
     path::PathKey,
     policy::{Policy, PolicyExitKey},
+    reflected::Reflected,
+    staged::Staged,
     storage::{SocketStorage, add_one},
 };
 use aya_ebpf::{
@@ -17,8 +20,11 @@ use core::{
     ptr::NonNull,
 };
 use dynencap_abi::{
-    Event, PathState, Reason, TunnelSpec,
-    object::{MAX_CLOSING, MAX_PATHS, MAX_POLICIES, MAX_POLICY_EXITS, MAX_TUNNELS},
+    Event, PathState, Reason,
+    object::{
+        MAX_CLOSING, MAX_PATHS, MAX_POLICIES, MAX_POLICY_EXITS, MAX_REFLECTED, MAX_STAGED,
+        MAX_TUNNELS,
+    },
 };
 
 #[btf_map]
@@ -28,7 +34,7 @@ static CONFIG: Array<Config, 1> = Array::new();
 #[btf_map]
 static COUNTERS: PerCpuArray<u64, { Reason::COUNT }> = PerCpuArray::new();
 #[btf_map]
-static TUNNELS: HashMap<TunnelKey, TunnelSpec, { MAX_TUNNELS as usize }> = HashMap::new();
+static TUNNELS: HashMap<TunnelKey, Tunnel, { MAX_TUNNELS as usize }> = HashMap::new();
 #[btf_map]
 static EVENTS: PerCpuArray<u64, { Event::COUNT }> = PerCpuArray::new();
 #[btf_map]
@@ -38,6 +44,13 @@ pub(crate) static POLICY_EXITS: LpmTrie<PolicyExitKey, u32, { MAX_POLICY_EXITS a
     LpmTrie::new();
 #[btf_map]
 pub(crate) static CLOSING: LruHashMap<FlowKey, Exit, { MAX_CLOSING as usize }> = LruHashMap::new();
+#[btf_map]
+pub(crate) static REFLECTED: LruHashMap<FlowKey, Reflected, { MAX_REFLECTED as usize }> =
+    LruHashMap::new();
+#[btf_map]
+pub(crate) static STAGED: Array<Staged, { MAX_STAGED as usize }> = Array::new();
+#[btf_map]
+pub(crate) static STAGED_COUNT: PerCpuArray<u32, 1> = PerCpuArray::new();
 #[btf_map]
 pub(crate) static PATHS: LruHashMap<PathKey, PathState, { MAX_PATHS as usize }> = LruHashMap::new();
 #[btf_map]
@@ -131,10 +144,16 @@ pub(crate) fn lab_device() -> Option<u32> {
 }
 
 #[inline(always)]
-pub(crate) fn tunnel(key: &TunnelKey) -> Option<u32> {
-    // SAFETY: the byte is copied at once; an element that user space deletes meanwhile is
-    // freed or reused only after the program ends, or holds another tunnel's valid length.
-    unsafe { TUNNELS.get(key) }.map(|spec| u32::from(spec.header_len))
+pub(crate) fn tunnel(key: &TunnelKey) -> Option<Tunnel> {
+    // SAFETY: the bytes are copied at once, as one word; an element that user space deletes
+    // meanwhile is freed or reused only after the program ends, or holds another tunnel's.
+    unsafe { TUNNELS.get(key) }.copied()
+}
+
+/// Whether reflection is on.
+#[inline(always)]
+pub(crate) fn reflects() -> bool {
+    config().is_some_and(|config| config.has(dynencap_abi::Config::REFLECT))
 }
 
 /// A reason's counter.

@@ -24,6 +24,12 @@ pub(crate) fn for_exit(mark: u32, exit: &Exit) -> u32 {
     with_overhead(mark, exit.has_gateway().then(|| exit.overhead()))
 }
 
+/// The overhead part alone, for an exit with a gateway.
+#[inline(always)]
+pub(crate) fn overhead(exit: &Exit) -> u32 {
+    exit.overhead() << MARK_OVERHEAD_SHIFT
+}
+
 /// The mark of a socket whose routes are planned for that overhead, without an exit.
 #[inline(always)]
 pub(crate) fn with_reserve(mark: u32, bytes: u32) -> u32 {

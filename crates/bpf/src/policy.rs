@@ -15,7 +15,16 @@ use aya_ebpf::{
     helpers::generated::{bpf_get_current_ancestor_cgroup_id, bpf_skb_ancestor_cgroup_id},
 };
 use core::mem::{align_of, offset_of, size_of};
-use dynencap_abi::{Config, MAX_CGROUP_LEVELS, PortRange};
+use dynencap_abi::{
+    Config, MAX_CGROUP_LEVELS, POLICY_EXIT_CHOOSE, POLICY_EXIT_FOLLOW, POLICY_EXIT_REFLECT,
+    PortRange,
+    option::{REFLECT_DSCP, REFLECT_MARK, REFLECT_PATH},
+};
+
+/// Id of cgroup v2's root.
+const ROOT: u64 = 1;
+/// The bits of `ENCAP_REFLECT`.
+pub(crate) const REFLECT_ALL: u32 = REFLECT_PATH | REFLECT_DSCP | REFLECT_MARK;
 
 /// `abi::Policy` with addresses and exit as words.
 #[repr(C)]
@@ -26,7 +35,7 @@ pub(crate) struct Policy {
     flags: u32,
     pub(crate) reserve: u32,
     port_count: u32,
-    reflect: u32,
+    pub(crate) reflect: u32,
     ports: [PortRange; dynencap_abi::Policy::MAX_PORTS],
     pub(crate) default_exit: Exit,
 }
@@ -87,8 +96,9 @@ impl Policy {
         exit
     }
 
+    /// The bits of the longest prefix that matches the gateway; 0 where none does.
     #[inline(always)]
-    fn allows_gateway(&self, gateway: [u64; 2]) -> bool {
+    fn exits(&self, gateway: [u64; 2]) -> u32 {
         let [high, low] = gateway.map(u64::from_le);
         let [a, b, c, d] = [high, high >> 32, low, low >> 32].map(|word| (word as u32).to_le());
         let prefix = Prefix {
@@ -97,7 +107,7 @@ impl Policy {
         };
         // SAFETY: both are a length and 20 bytes, as asserted above; `Key` asks for no alignment.
         let key = unsafe { &*(&raw const prefix).cast::<Key<PolicyExitKey>>() };
-        POLICY_EXITS.get(key) == Some(&1)
+        POLICY_EXITS.get(key).copied().unwrap_or(0)
     }
 
     /// The port as on the wire.
@@ -128,11 +138,18 @@ impl InForce {
         Self::nearest(|level| unsafe { bpf_get_current_ancestor_cgroup_id(level) })
     }
 
-    /// For the socket of a packet, at TC: where the socket is a request, that is its listener's.
+    /// For the socket of a packet: where that is a request, its listener's.
     #[inline(always)]
     pub(crate) fn of_packet(skb: *mut __sk_buff) -> Self {
         // SAFETY: the hook's context, and any level.
         Self::nearest(|level| unsafe { bpf_skb_ancestor_cgroup_id(skb, level) })
+    }
+
+    /// For what the kernel itself sends: the root's.
+    #[inline(always)]
+    pub(crate) fn of_root() -> Self {
+        // SAFETY: as in `nearest`.
+        Self(unsafe { POLICIES.get(ROOT) })
     }
 
     /// By the ids of the cgroup's ancestors: level 0 is the root, 0 stands for a level below the
@@ -169,9 +186,42 @@ impl InForce {
     #[inline(always)]
     pub(crate) fn allows_gateway(self, gateway: [u64; 2]) -> bool {
         match self.0 {
-            Some(policy) => policy.allows_gateway(gateway),
+            Some(policy) => policy.exits(gateway) & POLICY_EXIT_CHOOSE != 0,
             None => is_open(),
         }
+    }
+
+    /// May replies leave by the gateway by which packets came?
+    #[inline(always)]
+    pub(crate) fn allows_reflection(self, gateway: [u64; 2]) -> bool {
+        match self.0 {
+            Some(policy) => policy.exits(gateway) & POLICY_EXIT_REFLECT != 0,
+            None => is_open(),
+        }
+    }
+
+    /// May replies move to this gateway (where they may be reflected there)?
+    #[inline(always)]
+    pub(crate) fn allows_following(self, gateway: [u64; 2]) -> bool {
+        match self.0 {
+            Some(policy) => policy.exits(gateway) & POLICY_EXIT_FOLLOW != 0,
+            None => false,
+        }
+    }
+
+    /// What is reflected for sockets that say nothing about it.
+    #[inline(always)]
+    pub(crate) fn reflect(self) -> u32 {
+        match self.0 {
+            Some(policy) => policy.reflect & REFLECT_ALL,
+            None => 0,
+        }
+    }
+
+    /// May `ENCAP_REFLECT` be set to something?
+    #[inline(always)]
+    pub(crate) fn allows_reflect_option(self) -> bool {
+        self.0.is_some() || is_open()
     }
 
     /// The port as on the wire.
@@ -195,6 +245,9 @@ impl InForce {
     /// The whole exit, as egress asks.
     #[inline(always)]
     pub(crate) fn allows(self, exit: &Exit) -> bool {
+        if exit.is_reflected() {
+            return self.allows_reflection(exit.gateway);
+        }
         let [high, low] = self.source(exit);
         self.allows_gateway(exit.gateway)
             && (!exit.has_udp() || self.allows_udp(exit.destination_port(), exit.header_len()))

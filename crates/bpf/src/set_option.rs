@@ -3,17 +3,17 @@
 use crate::{
     call::{Call, Name, Refusal},
     exit::{Exit, Gateway},
-    flow::mapped,
     map, path,
-    policy::InForce,
+    policy::{InForce, REFLECT_ALL},
     socket::Socket,
 };
 use dynencap_abi::{
-    Event, MAX_HEADER_LEN,
-    option::{EINVAL, ENOMEM, ENOPROTOOPT, GATEWAY_LEN, GATEWAY4_LEN, PORTS_LEN},
+    Event, MAX_HEADER_LEN, SocketState,
+    option::{EINVAL, ENOMEM, ENOPROTOOPT, GATEWAY_LEN, GATEWAY4_LEN, PORTS_LEN, REFLECT_LEN},
 };
 
 const MALFORMED: Refusal = Refusal::Errno(EINVAL);
+const NO_MEMORY: Refusal = Refusal::Errno(ENOMEM);
 
 #[inline(always)]
 pub(crate) fn run(call: &Call) -> i32 {
@@ -41,6 +41,7 @@ fn set(call: &Call) -> Result<(), Refusal> {
     match call.name()? {
         Name::Gateway => set_gateway(call, call.socket()?),
         Name::Udp => set_udp(call, call.socket()?),
+        Name::Reflect => set_reflect(call, call.socket()?),
         Name::Info => Err(Refusal::Errno(ENOPROTOOPT)),
     }
 }
@@ -59,6 +60,7 @@ fn set_gateway(call: &Call, socket: Socket) -> Result<(), Refusal> {
     }
     store(socket, gateway.is_none(), |exit| {
         exit.set_gateway(gateway);
+        exit.clear_reflected();
         exit.source = if gateway.is_none() {
             [0; 2]
         } else {
@@ -70,7 +72,10 @@ fn set_gateway(call: &Call, socket: Socket) -> Result<(), Refusal> {
 #[inline(always)]
 fn set_udp(call: &Call, socket: Socket) -> Result<(), Refusal> {
     if call.length() == 0 {
-        return store(socket, true, |exit| exit.clear_udp());
+        return store(socket, true, |exit| {
+            exit.clear_udp();
+            exit.clear_reflected();
+        });
     }
     let (ports, header_len) = udp(call)?;
     let header = header(call, header_len)?;
@@ -80,7 +85,40 @@ fn set_udp(call: &Call, socket: Socket) -> Result<(), Refusal> {
     store(socket, false, |exit| {
         exit.set_udp(ports[0], ports[1], header_len);
         exit.header = header;
+        exit.clear_reflected();
     })
+}
+
+#[inline(always)]
+fn set_reflect(call: &Call, socket: Socket) -> Result<(), Refusal> {
+    let asked = reflect(call)?;
+    if asked & REFLECT_ALL != 0 && !InForce::of_task().allows_reflect_option() {
+        return Err(Refusal::Denied);
+    }
+    let storage = match socket.storage() {
+        Some(storage) => storage,
+        None if asked == 0 => return Ok(()),
+        None => socket.storage_or_new().ok_or(NO_MEMORY)?,
+    };
+    storage.set_reflect(storage.reflect() & SocketState::REFLECT_PASSIVE | asked);
+    Ok(())
+}
+
+/// Check 4 for `ENCAP_REFLECT`: what the socket's state holds of it, 0 clears.
+#[inline(always)]
+fn reflect(call: &Call) -> Result<u32, Refusal> {
+    const LENGTH: i32 = REFLECT_LEN as i32;
+    match call.length() {
+        0 => Ok(0),
+        LENGTH => {
+            let bits: u32 = call.value(0).ok_or(MALFORMED)?;
+            if bits & !REFLECT_ALL != 0 {
+                return Err(MALFORMED);
+            }
+            Ok(SocketState::REFLECT_SET | bits)
+        }
+        _ => Err(MALFORMED),
+    }
 }
 
 /// Check 4 for `ENCAP_GW`: none clears.
@@ -98,27 +136,22 @@ fn gateway(call: &Call) -> Result<Gateway, Refusal> {
 
 #[inline(always)]
 fn ipv4_gateway(call: &Call) -> Result<Gateway, Refusal> {
-    let address: u32 = call.value(0).ok_or(MALFORMED)?;
-    let multicast = u32::from_be(address) >> 28 == 0xe;
-    if address == 0 || address == u32::MAX || multicast {
+    let gateway = Gateway::ipv4(call.value(0).ok_or(MALFORMED)?);
+    if gateway.is_none() {
         return Err(MALFORMED);
     }
-    Ok(Gateway::ipv4(mapped(address)))
+    Ok(gateway)
 }
 
 #[inline(always)]
 fn ipv6_gateway(call: &Call) -> Result<Gateway, Refusal> {
     let first: u64 = call.value(0).ok_or(MALFORMED)?;
     let second: u64 = call.value(8).ok_or(MALFORMED)?;
-    let address = [first, second];
-    let [high, low] = address.map(u64::from_le);
-    let unspecified = high == 0 && low == 0;
-    let multicast = high & 0xff == 0xff;
-    let mapped = high == 0 && low as u32 == 0xffff_0000;
-    if unspecified || multicast || mapped {
+    let gateway = Gateway::ipv6([first, second]);
+    if gateway.is_none() {
         return Err(MALFORMED);
     }
-    Ok(Gateway::ipv6(address))
+    Ok(gateway)
 }
 
 /// Check 4 for `ENCAP_UDP` with a value: the ports as on the wire, and the length of the custom
@@ -157,25 +190,32 @@ fn header(call: &Call, header_len: u32) -> Result<[u64; 4], Refusal> {
 #[inline(always)]
 fn store(socket: Socket, clears: bool, change: impl FnOnce(&mut Exit)) -> Result<(), Refusal> {
     let before = socket.storage();
-    let mut exit = match before {
-        Some(storage) => storage.current(),
-        None => Exit::NONE,
-    };
-    change(&mut exit);
     let storage = match before {
-        Some(storage) => Some(storage),
-        None if clears => None,
-        None => Some(socket.storage_or_new().ok_or(Refusal::Errno(ENOMEM))?),
+        Some(storage) => storage,
+        None if clears => return set_mark(socket, &Exit::NONE),
+        None => socket.storage_or_new().ok_or(NO_MEMORY)?,
     };
-    if let Err(errno) = socket.set_mark_for(&exit) {
-        if before.is_none() && storage.is_some() {
-            socket.remove_storage();
-        }
-        return Err(Refusal::Errno(-errno));
+    if !storage.claim() {
+        return Err(NO_MEMORY);
     }
-    if let Some(storage) = storage {
+    let mut exit = storage.current();
+    change(&mut exit);
+    let marked = set_mark(socket, &exit);
+    if marked.is_ok() {
         storage.write(&exit);
     }
+    storage.release();
+    if marked.is_err() && before.is_none() {
+        socket.remove_storage();
+    }
+    marked?;
     path::remember(&exit);
     Ok(())
+}
+
+#[inline(always)]
+fn set_mark(socket: Socket, exit: &Exit) -> Result<(), Refusal> {
+    socket
+        .set_mark_for(exit)
+        .map_err(|errno| Refusal::Errno(-errno))
 }

@@ -57,6 +57,13 @@ impl Socket {
         unsafe { (*self.0.as_ptr()).mark }
     }
 
+    /// Whether it has a peer: its port is not 0.
+    #[inline(always)]
+    pub(crate) fn is_connected(self) -> bool {
+        // SAFETY: as in `family`.
+        unsafe { (*self.0.as_ptr()).dst_port != 0 }
+    }
+
     /// The TCP state's number.
     #[inline(always)]
     pub(crate) fn state(self) -> u32 {

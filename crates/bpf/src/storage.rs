@@ -10,6 +10,8 @@ const BPF_F_NO_PREALLOC: usize = 1;
 const BPF_F_CLONE: usize = 1 << 9;
 /// How often a reader tries before it gives up on an exit that is being rewritten.
 const READINGS: usize = 4;
+/// How often a writer that can wait asks for the claim.
+const CLAIMS: u32 = 1000;
 
 /// The map's definition as BTF: aya-ebpf's own `SkStorage` cannot ask for `BPF_F_CLONE`, by
 /// which an accepted connection inherits its listener's exit.
@@ -86,15 +88,42 @@ impl Storage {
         }
     }
 
-    /// The exit in use, for those who hold the socket's lock (the socket-option hooks and
-    /// `sock_ops` do).
+    /// The exit in use, for those who hold the claim.
     #[inline(always)]
     pub(crate) fn current(self) -> Exit {
-        // SAFETY: as in `read`; the lock keeps writers out.
+        // SAFETY: as in `read`; the claim keeps writers out.
         unsafe { Exit::read_volatile(self.slot(self.generation())) }
     }
 
-    /// Puts the exit in use; only under the socket's lock, or before anyone else has the socket.
+    /// Claims the storage for a write, unless another CPU has; [`Storage::release`] lets it go.
+    #[inline(always)]
+    pub(crate) fn try_claim(self) -> bool {
+        compare_and_swap(self.writer_ptr(), 0, 1) == 0
+    }
+
+    /// As [`Storage::try_claim`], for those who can wait: another writer has it for the time of
+    /// some stores.
+    #[inline(never)]
+    pub(crate) fn claim(self) -> bool {
+        let mut left = CLAIMS;
+        while left > 0 {
+            if self.try_claim() {
+                return true;
+            }
+            left -= 1;
+        }
+        false
+    }
+
+    /// Whoever had the claim, now nobody has it.
+    #[inline(always)]
+    pub(crate) fn release(self) {
+        // SAFETY: the field is aligned and lives as long as the program runs; x86-64 keeps stores
+        // in order.
+        unsafe { self.writer_ptr().write_volatile(0) }
+    }
+
+    /// Puts the exit in use; only with the claim, or before anyone else has the socket.
     #[inline(always)]
     pub(crate) fn write(self, exit: &Exit) {
         let generation = self.generation().wrapping_add(1);
@@ -107,7 +136,7 @@ impl Storage {
             }
         }
         // SAFETY: the field is aligned and lives as long as the program runs. A plain store:
-        // writers do not meet, and x86-64 keeps stores in order (Rust has no
+        // the claim keeps other writers out, and x86-64 keeps stores in order (Rust has no
         // 32-bit atomics for this target).
         unsafe { self.generation_ptr().write_volatile(generation) };
     }
@@ -161,6 +190,52 @@ impl Storage {
         unsafe { (&raw mut (*self.0.as_ptr()).last_drop).write_volatile(reason as u32) }
     }
 
+    /// `abi::SocketState::reflect`; only those who hold the socket's lock write it.
+    #[inline(always)]
+    pub(crate) fn reflect(self) -> u32 {
+        // SAFETY: as in `checked`.
+        unsafe { (&raw const (*self.0.as_ptr()).reflect).read_volatile() }
+    }
+
+    #[inline(always)]
+    pub(crate) fn set_reflect(self, reflect: u32) {
+        // SAFETY: as in `checked`; a single store.
+        unsafe { (&raw mut (*self.0.as_ptr()).reflect).write_volatile(reflect) }
+    }
+
+    /// Id of the socket's cgroup, once something was captured for it.
+    #[inline(always)]
+    pub(crate) fn cgroup(self) -> u64 {
+        // SAFETY: as in `checked`.
+        unsafe { (&raw const (*self.0.as_ptr()).cgroup).read_volatile() }
+    }
+
+    /// Whoever writes it writes the same.
+    #[inline(always)]
+    pub(crate) fn set_cgroup(self, cgroup: u64) {
+        // SAFETY: as in `checked`; a single store.
+        unsafe { (&raw mut (*self.0.as_ptr()).cgroup).write_volatile(cgroup) }
+    }
+
+    /// Of the newest segment by the path in use.
+    #[inline(always)]
+    pub(crate) fn newest(self) -> u64 {
+        // SAFETY: as in `checked`.
+        unsafe { (&raw const (*self.0.as_ptr()).newest).read_volatile() }
+    }
+
+    #[inline(always)]
+    pub(crate) fn set_newest(self, newest: u64) {
+        // SAFETY: as in `checked`; a single store.
+        unsafe { (&raw mut (*self.0.as_ptr()).newest).write_volatile(newest) }
+    }
+
+    #[inline(always)]
+    fn writer_ptr(self) -> *mut u32 {
+        // SAFETY: the offset of a field.
+        unsafe { &raw mut (*self.0.as_ptr()).writer }
+    }
+
     #[inline(always)]
     fn generation_ptr(self) -> *mut u32 {
         // SAFETY: the offset of a field.
@@ -199,6 +274,23 @@ pub(crate) fn add_one(counter: *mut u64) {
     unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(counter, 1) };
 }
 
-/// The host compiles it, for the tests of what is pure, and never calls it.
+/// Puts `new` where `old` stands, and gives what stood there. Sequentially consistent, as every
+/// atomic of BPF that gives something.
+#[cfg(target_arch = "bpf")]
+#[inline(always)]
+fn compare_and_swap(place: *mut u32, old: u32, new: u32) -> u32 {
+    use core::intrinsics::{AtomicOrdering, atomic_cxchg};
+    // SAFETY: as in `add_one`.
+    let (stood, _) = unsafe {
+        atomic_cxchg::<u32, { AtomicOrdering::SeqCst }, { AtomicOrdering::SeqCst }>(place, old, new)
+    };
+    stood
+}
+
+/// The host compiles these, for the tests of what is pure, and never calls them.
 #[cfg(not(target_arch = "bpf"))]
 pub(crate) fn add_one(_: *mut u64) {}
+#[cfg(not(target_arch = "bpf"))]
+fn compare_and_swap(_: *mut u32, _: u32, _: u32) -> u32 {
+    0
+}

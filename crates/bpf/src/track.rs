@@ -4,12 +4,15 @@
 use crate::{
     closing::{self, FlowKey},
     flow::mapped,
-    map,
+    map, passive,
     socket::Socket,
 };
 use aya_ebpf::{
-    bindings::bpf_sock_ops, helpers::generated::bpf_sock_ops_cb_flags_set, programs::SockOpsContext,
+    bindings::bpf_sock_ops,
+    helpers::generated::{bpf_setsockopt, bpf_sock_ops_cb_flags_set},
+    programs::SockOpsContext,
 };
+use core::mem::size_of;
 use dynencap_abi::{
     Event,
     option::{AF_INET, AF_INET6},
@@ -44,10 +47,17 @@ pub(crate) struct Connection {
 pub(crate) fn run(connection: &Connection) -> u32 {
     match connection.operation() {
         CONNECTS => connection.ask_for_states(),
-        CONNECTED | ACCEPTED => {
+        CONNECTED => {
             connection.ask_for_states();
             if let Some(key) = connection.key() {
                 closing::forget(&key);
+            }
+        }
+        ACCEPTED => {
+            connection.ask_for_states();
+            if let Some(key) = connection.key() {
+                closing::forget(&key);
+                passive::take_over(connection, &key);
             }
         }
         STATE => {
@@ -71,8 +81,9 @@ fn keep(connection: &Connection) -> bool {
     let Some(storage) = connection.socket().and_then(Socket::storage) else {
         return false;
     };
-    // The kernel changes a connection's state under its socket's lock.
-    let exit = storage.current();
+    let Some((exit, _)) = storage.read() else {
+        return false;
+    };
     let Some(key) = connection.key() else {
         return false;
     };
@@ -105,7 +116,7 @@ impl Connection {
     }
 
     #[inline(always)]
-    fn socket(&self) -> Option<Socket> {
+    pub(crate) fn socket(&self) -> Option<Socket> {
         // SAFETY: as in `operation`.
         Socket::new(unsafe { (*self.context).__bindgen_anon_2.sk })
     }
@@ -142,8 +153,29 @@ impl Connection {
         ))
     }
 
+    /// `setsockopt` with a value of four bytes; the hook names the socket by its context.
     #[inline(always)]
-    fn family(&self) -> u32 {
+    pub(crate) fn set_option(&self, level: i32, name: i32, value: u32) -> Result<(), i32> {
+        let mut value = value;
+        // SAFETY: the value points to four bytes of the stack, as its length says.
+        let result = unsafe {
+            bpf_setsockopt(
+                self.context.cast(),
+                level,
+                name,
+                (&raw mut value).cast(),
+                size_of::<u32>() as i32,
+            )
+        };
+        if result == 0 {
+            Ok(())
+        } else {
+            Err(result as i32)
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn family(&self) -> u32 {
         // SAFETY: as in `operation`.
         unsafe { (&raw const (*self.context).family).read_volatile() }
     }

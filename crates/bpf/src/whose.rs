@@ -5,21 +5,22 @@
 use crate::{
     closing,
     exit::Exit,
-    flow::mapped,
-    frame::{self, Frame},
-    lookup::{self, Flow, Table},
+    frame::Frame,
+    lookup::{self, Table},
     map::{self, Config},
+    packet::{ACK, Packet, RST, SYN},
     policy::InForce,
+    reflected::{self, Line},
     socket::Socket,
     storage::Storage,
-    transport::{FRAGMENT_BITS, IPV4_LEN, IPV6_LEN, TCP, Transport},
+    transport::UDP,
 };
 use core::mem::MaybeUninit;
-use dynencap_abi::{MARK_SENTINEL, Reason};
+use dynencap_abi::{MARK_SENTINEL, Reason, option::AF_PACKET};
 
 const TCP_CLOSE: u32 = 7;
-const TCP_FLAGS: u32 = 13;
-const RST: u8 = 4;
+/// The state of a request socket.
+const TCP_NEW_SYN_RECV: u32 = 12;
 
 /// An exit that may be used. It stays in memory: functions out of line take its address, BPF
 /// functions return one register, and there is not enough stack for a second one.
@@ -41,19 +42,30 @@ pub(crate) fn find<'p>(
     place: &'p mut Place,
 ) -> Result<(&'p Found, &'static Config), Reason> {
     if let Some(storage) = storage {
-        return admit(frame, storage, Sender::Packets, place);
-    }
-    if !is_marked(frame) && socket.is_some_and(|socket| socket.state() != TCP_CLOSE) {
+        // 1
+        match admit(frame, storage, Sender::Packets, place) {
+            // SAFETY: `admit` wrote it, since it succeeded.
+            Ok(config) => return Ok((unsafe { place.assume_init_ref() }, config)),
+            Err(Reason::NoGateway) if map::reflects() => {}
+            Err(reason) => return Err(reason),
+        }
+        if let Search::Not(reason) = peers(frame, storage, place) {
+            return Err(reason);
+        }
+    } else if !is_marked(frame) && socket.is_some_and(|socket| !is_searched(socket.state())) {
         return Err(Reason::NoExit);
+    } else if let Search::Not(reason) = search(frame, place) {
+        return Err(reason);
     }
-    match search(frame, place) {
-        Search::Found => {}
-        Search::LookUp => look_up(frame, place)?,
-        Search::Not(reason) => return Err(reason),
-    }
-    // SAFETY: `search` or `look_up` wrote it, since it succeeded.
+    // SAFETY: whichever function succeeded wrote it.
     let found = unsafe { place.assume_init_ref() };
     Ok((found, map::config().ok_or(Reason::NoRoom)?))
+}
+
+/// Whether a packet without mark may have an exit all the same, its socket being in this state.
+#[inline(always)]
+fn is_searched(state: u32) -> bool {
+    state == TCP_CLOSE || state == TCP_NEW_SYN_RECV && map::reflects()
 }
 
 #[inline(always)]
@@ -70,14 +82,14 @@ enum Sender {
     LookedUp,
 }
 
-/// Steps 3 to 5 of §2.
+/// Steps 3 to 5 of §2; where it succeeds `place` is written.
 #[inline(always)]
-fn admit<'p>(
+fn admit(
     frame: &Frame,
     storage: Storage,
     sender: Sender,
-    place: &'p mut Place,
-) -> Result<(&'p Found, &'static Config), Reason> {
+    place: &mut Place,
+) -> Result<&'static Config, Reason> {
     let (exit, generation) = storage.read().ok_or(Reason::ExitBusy)?;
     let found = place.write(Found {
         exit,
@@ -96,7 +108,7 @@ fn admit<'p>(
         }
         storage.set_checked(wanted);
     }
-    Ok((found, config))
+    Ok(config)
 }
 
 #[inline(never)]
@@ -104,36 +116,125 @@ fn is_allowed(frame: &Frame, exit: &Exit) -> bool {
     InForce::of_packet(frame.context()).allows(exit)
 }
 
-/// What comes of a search: one register.
+/// What comes of a line of §2.1: one register.
+#[derive(Clone, Copy)]
 enum Search {
+    /// `place` is written.
     Found,
-    /// Line 5 of §2.1 is to be tried.
-    LookUp,
+    /// The packet of a request socket: line 3.
+    Request,
+    /// The next line is to be tried.
+    Next,
+    /// Line 6 found a storage without a gateway, which stands in `place`.
+    Listener,
     Not(Reason),
 }
 
-/// Lines 2 to 4 of §2.1, with steps 3 to 5 of §2. Where it succeeds `place` is written.
+/// Line 1 of §2.1 where the storage's exit has no gateway, with reflection on.
 #[inline(never)]
+fn peers(frame: &mut Frame, storage: Storage, place: &mut Place) -> Search {
+    let socket = frame.socket().and_then(lookup::full);
+    let (kind, family) = match socket {
+        Some(socket) => (socket.protocol(), socket.family()),
+        None => (0, 0),
+    };
+    let cgroup = if family == AF_PACKET {
+        reflected::KERNEL
+    } else {
+        storage.cgroup()
+    };
+    let is_asked = family == AF_PACKET || kind == u32::from(UDP) && cgroup != 0;
+    if is_asked && reflected::exit(frame, cgroup, Line::Any, place) {
+        // SAFETY: the exit was written, and a place may hold anything until then.
+        unsafe { (&raw mut (*place.as_mut_ptr()).storage).write(Some(storage)) };
+        return Search::Found;
+    }
+    if storage.cgroup() != 0 && is_marked(frame) {
+        Search::Not(Reason::MarkedWithoutExit)
+    } else {
+        Search::Not(Reason::NoGateway)
+    }
+}
+
+/// Lines 2 to 7 of §2.1, with steps 3 to 5 of §2. Each line is a function of its own, and none
+/// calls another: together they need too much stack.
+#[inline(always)]
 fn search(frame: &mut Frame, place: &mut Place) -> Search {
+    let mut step = is_late(frame);
+    if let Search::Request = step {
+        step = request(frame, place);
+    }
+    if let Search::Next = step {
+        step = kept(frame, place);
+    }
+    if let Search::Next = step {
+        step = refused(frame, place);
+    }
+    if let Search::Next = step {
+        step = look_up(frame, place);
+    }
+    if let Search::Listener = step {
+        step = listener(frame, place);
+    }
+    step
+}
+
+/// Line 2.
+#[inline(never)]
+fn is_late(frame: &mut Frame) -> Search {
+    let is_reflecting = map::reflects();
     let marked = is_marked(frame);
-    let none = nobodys(frame);
-    let packet = Packet::parse(frame);
-    // 2
-    if !marked && !packet.is_reset(frame) {
-        return Search::Not(none);
+    let state = match frame.socket() {
+        Some(socket) => socket.state(),
+        None => TCP_CLOSE,
+    };
+    if state == TCP_NEW_SYN_RECV && (marked || is_reflecting) {
+        return Search::Request;
     }
-    // 3
-    if let Some(listener) = frame.socket().and_then(lookup::full)
-        && let Some(storage) = listener.storage()
-    {
-        return match admit(frame, storage, Sender::Packets, place) {
-            Ok(_) => Search::Found,
-            Err(reason) => Search::Not(reason),
+    if marked {
+        return Search::Next;
+    }
+    let flags = Packet::parse(frame).tcp_flags(frame);
+    let is_answer = flags & RST != 0 || is_reflecting && flags & (SYN | ACK) == SYN | ACK;
+    if state == TCP_CLOSE && is_answer {
+        Search::Next
+    } else {
+        Search::Not(nobodys(frame))
+    }
+}
+
+/// Line 3.
+#[inline(never)]
+fn request(frame: &mut Frame, place: &mut Place) -> Search {
+    let marked = is_marked(frame);
+    let storage = frame
+        .socket()
+        .and_then(lookup::listener)
+        .and_then(|listener| listener.storage());
+    let Some(storage) = storage else {
+        return if marked {
+            Search::Next
+        } else {
+            Search::Not(nobodys(frame))
         };
+    };
+    let cgroup = storage.cgroup();
+    if cgroup != 0 && map::reflects() && reflected::exit(frame, cgroup, Line::Request, place) {
+        return Search::Found;
     }
-    // 4
+    match admit(frame, storage, Sender::Packets, place) {
+        Ok(_) => Search::Found,
+        Err(Reason::NoGateway) if marked => Search::Next,
+        Err(reason) => Search::Not(reason),
+    }
+}
+
+/// Line 4.
+#[inline(never)]
+fn kept(frame: &mut Frame, place: &mut Place) -> Search {
+    let packet = Packet::parse(frame);
     if packet.version == 0 {
-        return Search::Not(none);
+        return Search::Not(nobodys(frame));
     }
     if let Some(exit) = closing::exit(&packet.flow(frame).key()) {
         let storage = None;
@@ -145,23 +246,68 @@ fn search(frame: &mut Frame, place: &mut Place) -> Search {
         };
     }
     if packet.has_tcp_header() {
-        Search::LookUp
+        Search::Next
     } else {
-        Search::Not(none)
+        Search::Not(nobodys(frame))
     }
 }
 
-/// Line 5 of §2.1, for a packet that has a TCP header. A function of its own, and not called by
-/// [`search`]: together they need too much stack.
+/// Line 5.
 #[inline(never)]
-fn look_up(frame: &mut Frame, place: &mut Place) -> Result<(), Reason> {
+fn refused(frame: &mut Frame, place: &mut Place) -> Search {
+    if map::reflects()
+        && is_reset(frame)
+        && reflected::exit(frame, reflected::KERNEL, Line::Any, place)
+    {
+        Search::Found
+    } else {
+        Search::Next
+    }
+}
+
+#[inline(never)]
+fn is_reset(frame: &mut Frame) -> bool {
+    Packet::parse(frame).tcp_flags(frame) & RST != 0
+}
+
+/// Line 6, for a packet that has a TCP header.
+#[inline(never)]
+fn look_up(frame: &mut Frame, place: &mut Place) -> Search {
     let none = nobodys(frame);
     let flow = Packet::parse(frame).flow(frame);
-    let taken = flow.with_socket(frame, Table::Tcp, |socket| match socket.storage() {
-        Some(storage) => admit(frame, storage, Sender::LookedUp, place).map(|_| ()),
-        None => Err(none),
+    let found = flow.with_socket(frame, Table::Tcp, |socket| match socket.storage() {
+        Some(storage) => match admit(frame, storage, Sender::LookedUp, place) {
+            Ok(_) => Search::Found,
+            Err(Reason::NoGateway) => Search::Listener,
+            Err(reason) => Search::Not(reason),
+        },
+        None => Search::Not(none),
     });
-    taken.unwrap_or(Err(none))
+    match found {
+        Some(found) => found,
+        None => Search::Not(none),
+    }
+}
+
+/// Line 6, where the storage in `place` has no gateway.
+#[inline(never)]
+fn listener(frame: &mut Frame, place: &mut Place) -> Search {
+    // SAFETY: `look_up` wrote it.
+    let cgroup = match unsafe { place.assume_init_ref() }.storage {
+        Some(storage) => storage.cgroup(),
+        None => reflected::KERNEL,
+    };
+    if cgroup != reflected::KERNEL
+        && map::reflects()
+        && reflected::exit(frame, cgroup, Line::Any, place)
+    {
+        return Search::Found;
+    }
+    Search::Not(if is_marked(frame) {
+        nobodys(frame)
+    } else {
+        Reason::NoGateway
+    })
 }
 
 /// The reason where no exit is found.
@@ -173,116 +319,5 @@ fn nobodys(frame: &Frame) -> Reason {
         Reason::NoExit
     } else {
         Reason::NoSocket
-    }
-}
-
-/// A packet as far as its flow depends on it.
-struct Packet {
-    /// 0: what step 8 of §2 calls malformed.
-    version: u8,
-    source: [u64; 2],
-    destination: [u64; 2],
-    transport: Transport,
-    len: u32,
-}
-
-impl Packet {
-    /// Of no flow. Not `None`: LLVM would carry on what is then undefined, and the verifier sees
-    /// that it is.
-    #[inline(always)]
-    fn malformed() -> Self {
-        Self {
-            version: 0,
-            source: [0; 2],
-            destination: [0; 2],
-            transport: Transport::NONE,
-            len: 0,
-        }
-    }
-
-    #[inline(always)]
-    fn parse(frame: &mut Frame) -> Self {
-        let packet = if frame.protocol() == frame::IPV6 {
-            Self::ipv6(frame)
-        } else {
-            Self::ipv4(frame)
-        };
-        match packet {
-            Some(packet) => packet,
-            None => Self::malformed(),
-        }
-    }
-
-    #[inline(always)]
-    fn ipv6(frame: &mut Frame) -> Option<Self> {
-        let len = frame.len();
-        if len < IPV6_LEN {
-            return None;
-        }
-        let header = frame.pulled::<40>(0)?;
-        if header.read::<u8, 0>() >> 4 != 6 {
-            return None;
-        }
-        let next_header = header.read::<u8, 6>();
-        let source = header.address::<8, 16>();
-        let destination = header.address::<24, 32>();
-        Some(Self {
-            version: 6,
-            source,
-            destination,
-            transport: Transport::behind_ipv6(frame, next_header, len),
-            len,
-        })
-    }
-
-    #[inline(always)]
-    fn ipv4(frame: &mut Frame) -> Option<Self> {
-        let len = frame.len();
-        if len < IPV4_LEN {
-            return None;
-        }
-        let header = frame.pulled::<20>(0)?;
-        let version_ihl = header.read::<u8, 0>();
-        let header_len = u32::from(version_ihl & 0xf) * 4;
-        let total_len = u32::from(u16::from_be(header.read::<u16, 2>()));
-        if version_ihl >> 4 != 4 || header_len < IPV4_LEN || total_len < header_len {
-            return None;
-        }
-        let is_fragment = u16::from_be(header.read::<u16, 6>()) & FRAGMENT_BITS != 0;
-        Some(Self {
-            version: 4,
-            source: mapped(header.read::<u32, 12>()),
-            destination: mapped(header.read::<u32, 16>()),
-            transport: Transport::behind_ipv4(header.read::<u8, 9>(), header_len, is_fragment),
-            len,
-        })
-    }
-
-    #[inline(always)]
-    fn has_tcp_header(&self) -> bool {
-        self.transport.protocol() == TCP && self.transport.is_there(self.len)
-    }
-
-    #[inline(always)]
-    fn is_reset(&self, frame: &Frame) -> bool {
-        match self.transport.offset() {
-            Some(offset) if self.has_tcp_header() => {
-                frame.read::<u8>(offset + TCP_FLAGS).unwrap_or(0) & RST != 0
-            }
-            _ => false,
-        }
-    }
-
-    #[inline(always)]
-    fn flow(&self, frame: &Frame) -> Flow {
-        let [source_port, destination_port] = self.transport.ports(frame);
-        Flow {
-            version: self.version,
-            protocol: self.transport.protocol(),
-            source: self.source,
-            destination: self.destination,
-            source_port: source_port.to_be(),
-            destination_port: destination_port.to_be(),
-        }
     }
 }

@@ -4,12 +4,12 @@
 use crate::{
     Error, Feature, Lab, Loaded, Namespace,
     lab::UPLINK,
-    object::{attach_error, classifier, map_error, socket_create, sockopt, track},
+    object::{attach_error, classifier, map_error, reflect, socket_create, sockopt, track},
 };
 use aya::{
     maps::{Array, MapData},
     programs::{
-        CgroupAttachMode, LinkOrder, TcAttachType,
+        CgroupAttachMode, CgroupSkbAttachType, LinkOrder, TcAttachType,
         tc::{self, NlOptions, TcAttachOptions},
     },
 };
@@ -78,7 +78,7 @@ impl Loaded {
     }
 
     /// Attaches the control path to a cgroup2 directory: from now on it sees the options, the
-    /// new sockets and the TCP connections of every process in it and below it.
+    /// new sockets, the TCP connections and what comes in for every process in it and below it.
     pub fn attach_cgroup(&mut self, cgroup: impl AsFd) -> Result<(), Error> {
         for name in [object::SET_OPTION, object::GET_OPTION] {
             // With links the kernel always lets other programs stay, and refuses the flag.
@@ -92,6 +92,13 @@ impl Loaded {
         track(&mut self.ebpf)?
             .attach(cgroup.as_fd(), CgroupAttachMode::Single)
             .map_err(attach_error(object::TRACK))?;
+        reflect(&mut self.ebpf)?
+            .attach(
+                cgroup.as_fd(),
+                CgroupSkbAttachType::Ingress,
+                CgroupAttachMode::Single,
+            )
+            .map_err(attach_error(object::REFLECT))?;
         Ok(())
     }
 

@@ -5,7 +5,9 @@ use crate::{DeviceProgram, Error, policy::absent_is_fine};
 use aya::{
     Ebpf, EbpfError, EbpfLoader, VerifierLogLevel,
     maps::{Array, HashMap, MapData, MapError, PerCpuArray},
-    programs::{CgroupSock, CgroupSockopt, Program, ProgramError, SchedClassifier, SockOps},
+    programs::{
+        CgroupSkb, CgroupSock, CgroupSockopt, Program, ProgramError, SchedClassifier, SockOps,
+    },
 };
 use dynencap_abi::{
     Config, Event, Reason, TunnelKey, TunnelSpec,
@@ -51,6 +53,8 @@ impl Loaded {
         result.map_err(|error| refused(object::SOCKET_CREATE, error))?;
         let result = track(ebpf)?.load();
         result.map_err(|error| refused(object::TRACK, error))?;
+        let result = reflect(ebpf)?.load();
+        result.map_err(|error| refused(object::REFLECT, error))?;
         for program in programs {
             verify(ebpf, program.name())?;
         }
@@ -158,6 +162,16 @@ pub(crate) fn track(ebpf: &mut Ebpf) -> Result<&mut SockOps, Error> {
         _ => Err(Error::Missing {
             kind: "program",
             name: object::TRACK,
+        }),
+    }
+}
+
+pub(crate) fn reflect(ebpf: &mut Ebpf) -> Result<&mut CgroupSkb, Error> {
+    match ebpf.program_mut(object::REFLECT) {
+        Some(Program::CgroupSkb(program)) => Ok(program),
+        _ => Err(Error::Missing {
+            kind: "program",
+            name: object::REFLECT,
         }),
     }
 }

@@ -12,6 +12,7 @@ mod sk_buff {
     pub(super) const PROTOCOL: usize = 16;
     pub(super) const INGRESS_IFINDEX: usize = 36;
     pub(super) const IFINDEX: usize = 40;
+    pub(super) const TC_INDEX: usize = 44;
     pub(super) const DATA: usize = 76;
     pub(super) const DATA_END: usize = 80;
     pub(super) const DATA_META: usize = 140;
@@ -58,6 +59,8 @@ pub(crate) mod sock_ops {
 /// tc_index, cb, tc_classid, tstamp.
 pub(crate) const SK_BUFF_WRITABLE: u64 =
     words(8, 8) | words(32, 4) | words(44, 4) | words(48, 20) | words(72, 4) | words(152, 8);
+/// The same for a `cgroup_skb` program: mark, priority, cb, tstamp.
+const ARRIVED_WRITABLE: u64 = words(8, 4) | words(32, 4) | words(48, 20) | words(152, 8);
 /// Level, name, length and return value.
 pub(crate) const SOCKOPT_WRITABLE: u64 = words(24, 16);
 /// Device, mark and priority.
@@ -98,8 +101,18 @@ pub(crate) fn set_callbacks(memory: &mut Memory, flags: u32) {
 
 /// Prepares a run of a TC program over the frame in `memory`.
 pub(crate) fn begin_sk_buff(memory: &mut Memory, sockets: &Sockets) {
-    memory.begin(sk_buff::STRUCT_LEN, SK_BUFF_WRITABLE);
+    begin_skb(memory, sockets, SK_BUFF_WRITABLE);
+}
+
+/// Prepares a run of a `cgroup_skb` program over the packet in `memory`.
+pub(crate) fn begin_arrived(memory: &mut Memory, sockets: &Sockets) {
+    begin_skb(memory, sockets, ARRIVED_WRITABLE);
+}
+
+fn begin_skb(memory: &mut Memory, sockets: &Sockets, writable: u64) {
+    memory.begin(sk_buff::STRUCT_LEN, writable);
     let (mark, ifindex) = (memory.skb.mark, memory.skb.ifindex);
+    let tc_index = u32::from(memory.skb.tc_index);
     let ingress_ifindex = memory.skb.ingress_ifindex;
     let sk = memory
         .skb
@@ -108,6 +121,7 @@ pub(crate) fn begin_sk_buff(memory: &mut Memory, sockets: &Sockets) {
         .map_or(0, Memory::socket_address);
     let context = memory.context_mut();
     put32(context, sk_buff::MARK, mark);
+    put32(context, sk_buff::TC_INDEX, tc_index);
     put32(context, sk_buff::IFINDEX, ifindex);
     put32(context, sk_buff::INGRESS_IFINDEX, ingress_ifindex);
     put64(context, sk_buff::SK, sk);
@@ -136,6 +150,8 @@ pub(crate) fn refresh_sk_buff(memory: &mut Memory) {
 /// Takes over what the program wrote.
 pub(crate) fn end_sk_buff(memory: &mut Memory) {
     memory.skb.mark = field(memory, sk_buff::MARK);
+    // The kernel's field has 16 bits.
+    memory.skb.tc_index = field(memory, sk_buff::TC_INDEX) as u16;
 }
 
 /// Prepares a run of a socket-option program; the option buffer stands in `memory`.

@@ -1,11 +1,15 @@
-//! The cgroup hooks of sockets' lives: `cgroup/sock_create` (`__cgroup_bpf_run_filter_sk`) and
-//! `sock_ops` (`tcp_call_bpf`, `tcp_set_state`).
+//! The cgroup hooks of sockets' lives: `cgroup/sock_create` (`__cgroup_bpf_run_filter_sk`),
+//! `sock_ops` (`tcp_call_bpf`, `tcp_set_state`), and `cgroup_skb/ingress`
+//! (`__cgroup_bpf_run_filter_skb`).
 
-use crate::context::{begin_sock, begin_sock_ops, end_sock, field, sock_ops};
+use crate::context::{
+    begin_arrived, begin_sock, begin_sock_ops, end_sk_buff, end_sock, field, sock_ops,
+};
 use crate::fault::{Fault, FaultKind};
 use crate::helper::Hook;
 use crate::interpreter::Meter;
 use crate::machine::{Machine, fault};
+use crate::skb::Skb;
 use crate::socket::{Socket, SocketId, SocketKind, TcpState};
 use std::sync::Arc;
 
@@ -36,7 +40,46 @@ pub struct SockOpsRun {
     pub meter: Meter,
 }
 
+/// What a `cgroup_skb` program made of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ArrivalRun {
+    /// The socket gets it.
+    pub passes: bool,
+    /// What it cost.
+    pub meter: Meter,
+}
+
 impl Machine {
+    /// Runs a `cgroup_skb/ingress` program over a packet that has reached its socket
+    /// ([`Skb::arrive`]), [`Skb::socket`]. The hook is for full sockets of IPv4 and IPv6: for
+    /// others nothing runs.
+    ///
+    /// # Errors
+    /// When the program faults.
+    pub fn run_arrival(&mut self, program: &str, skb: &mut Skb) -> Result<ArrivalRun, Fault> {
+        let index = self.program_index(program)?;
+        let slot = skb.socket.and_then(|socket| self.sockets.slot(socket));
+        let socket = slot.and_then(|slot| self.sockets.get(slot));
+        let is_asked = socket.is_some_and(|socket| {
+            socket.is_full() && matches!(socket.kind.family, AF_INET | AF_INET6)
+        });
+        if !is_asked {
+            return Ok(ArrivalRun {
+                passes: true,
+                meter: Meter::default(),
+            });
+        }
+        std::mem::swap(&mut self.memory.skb, skb);
+        begin_arrived(&mut self.memory, &self.sockets);
+        let result = self.run(index, (Hook::Arrived, None), u64::MAX, &mut |_| {});
+        end_sk_buff(&mut self.memory);
+        std::mem::swap(&mut self.memory.skb, skb);
+        result.map(|run| ArrivalRun {
+            passes: run.value as u32 == 1,
+            meter: run.meter,
+        })
+    }
+
     /// Opens a socket in the task's cgroup and runs a `cgroup/sock_create` program over it. The
     /// hook is for IPv4 and IPv6 alone: other sockets are just opened.
     ///

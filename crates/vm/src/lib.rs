@@ -36,7 +36,7 @@ mod tests;
 
 pub use fault::{Access, Fault, FaultKind, LoadError, MapError};
 pub use helper::{Direction, Redirect};
-pub use hook::{CreateSocket, SockOpsRun};
+pub use hook::{ArrivalRun, CreateSocket, SockOpsRun};
 pub use interpreter::Meter;
 pub use machine::{Machine, MapEntry, Storages, TcRun};
 pub use option::{GetOption, SetOption};

@@ -58,10 +58,14 @@ pub struct Skb {
     start: usize,
     linear_len: usize,
     network_offset: usize,
+    /// Bytes between the link-layer header's place and the first byte of data: 0 at TC.
+    in_front: usize,
     /// The Ethernet type, as `skb->protocol` says it (host order).
     pub protocol: u16,
     /// `skb->mark`.
     pub mark: u32,
+    /// `skb->tc_index`.
+    pub tc_index: u16,
     /// The socket that sent it.
     pub socket: Option<SocketId>,
     /// What makes it a super-packet.
@@ -101,6 +105,34 @@ impl Skb {
         self.buffer.truncate(HEADROOM);
         self.buffer.resize(HEADROOM, 0);
         self.buffer.extend_from_slice(frame);
+    }
+
+    /// A packet as it reaches a socket, behind what stood in front of it when it came in: its
+    /// link-layer header, and outer headers that a device of the kernel took off.
+    #[must_use]
+    pub fn arrived(in_front: &[u8], packet: &[u8], protocol: u16) -> Self {
+        let mut skb = Self::new(&[in_front, packet].concat(), protocol);
+        skb.network_offset = in_front.len();
+        skb.arrive();
+        skb
+    }
+
+    /// Reaches a socket: from now on the data begin with the IP header, and what stands before it
+    /// stays in front.
+    pub fn arrive(&mut self) {
+        let header = std::mem::take(&mut self.network_offset);
+        self.start += header;
+        self.in_front += header;
+        self.linear_len = self.linear_len.saturating_sub(header);
+        self.move_marks(|at| at.saturating_sub(header));
+    }
+
+    /// The linear part from the link-layer header's place on.
+    pub(crate) fn from_link_header(&self) -> &[u8] {
+        let from = self.start - self.in_front;
+        self.buffer
+            .get(from..self.start + self.linear_len)
+            .unwrap_or_default()
     }
 
     /// The frame.

@@ -36,11 +36,12 @@ pub(super) enum Place {
 
 /// Every program of an installation, in the order in which they are attached: what gives a
 /// socket its exit comes last, when all that its packets need is there.
-pub(super) const PROGRAMS: [(&str, Place); 7] = [
+pub(super) const PROGRAMS: [(&str, Place); 8] = [
     (object::EGRESS, Place::Uplink(TcAttachType::Egress)),
     (object::INGRESS, Place::Uplink(TcAttachType::Ingress)),
     (object::SEGMENTED, Place::Segment),
     (object::TRACK, Place::Cgroup),
+    (object::REFLECT, Place::Cgroup),
     (object::GET_OPTION, Place::Cgroup),
     (object::SOCKET_CREATE, Place::Cgroup),
     (object::SET_OPTION, Place::Cgroup),
@@ -84,6 +85,7 @@ pub(super) fn load(ebpf: &mut Ebpf, targets: &Targets<'_>) -> Result<(), Error> 
             Program::CgroupSockopt(program) => program.load(),
             Program::CgroupSock(program) => program.load(),
             Program::SockOps(program) => program.load(),
+            Program::CgroupSkb(program) => program.load(),
             Program::SchedClassifier(program) => program.load(),
             _ => return Err(missing(name)),
         };
@@ -219,6 +221,7 @@ fn to_cgroup(
         (Program::CgroupSockopt(_), object::SET_OPTION) => bpf_attach_type::BPF_CGROUP_SETSOCKOPT,
         (Program::CgroupSockopt(_), object::GET_OPTION) => bpf_attach_type::BPF_CGROUP_GETSOCKOPT,
         (Program::CgroupSock(_), _) => bpf_attach_type::BPF_CGROUP_INET_SOCK_CREATE,
+        (Program::CgroupSkb(_), _) => bpf_attach_type::BPF_CGROUP_INET_INGRESS,
         (Program::SockOps(_), _) => bpf_attach_type::BPF_CGROUP_SOCK_OPS,
         _ => return Err(missing(name)),
     };

@@ -81,7 +81,9 @@ impl Lab {
         self.links
     }
 
-    pub(crate) fn cgroup(&self) -> &Cgroup {
+    /// The lab's cgroup, in which the process is.
+    #[must_use]
+    pub fn cgroup(&self) -> &Cgroup {
         &self.cgroup
     }
 

@@ -18,6 +18,7 @@ mod ingress;
 mod option;
 mod outer4;
 mod policy;
+mod reflect;
 mod require;
 mod segment;
 mod throughput;

@@ -15,6 +15,8 @@ use std::{
     env, fs, io, net::UdpSocket, os::fd::AsFd, os::unix::process::CommandExt, process::Command,
 };
 
+/// A name that means nothing at our level.
+const UNKNOWN: i32 = 5;
 /// Set in a child process that is in a lab's cgroup already.
 const INSIDE: &str = "DYNENCAP_TEST_INSIDE";
 
@@ -85,9 +87,21 @@ fn an_ip_socket_sets_and_reads_its_exit() {
     );
     assert_eq!(set_own(ENCAP_UDP, &[0, 0, 0, 0]), Err(EINVAL));
     assert_eq!(set_own(ENCAP_UDP, &[1; 37]), Err(EINVAL));
-    assert_eq!(set_own(ENCAP_REFLECT, &[1]), Err(ENOPROTOOPT));
+    assert_eq!(set_own(ENCAP_REFLECT, &[1]), Err(EINVAL));
+    assert_eq!(
+        set_own(ENCAP_REFLECT, &8_u32.to_ne_bytes()),
+        Err(EINVAL),
+        "a bit that is not known"
+    );
+    assert_eq!(get_own(ENCAP_REFLECT, 3), Err(EINVAL));
+    assert_eq!(get_own(ENCAP_REFLECT, 64), Ok(vec![0; 4]));
+    assert_eq!(set_own(ENCAP_REFLECT, &3_u32.to_ne_bytes()), Ok(()));
+    assert_eq!(get_own(ENCAP_REFLECT, 64), Ok(vec![3, 0, 0, 0]));
+    assert_eq!(set_own(ENCAP_REFLECT, &[]), Ok(()));
+    assert_eq!(get_own(ENCAP_REFLECT, 64), Ok(vec![0; 4]));
     assert_eq!(set_own(ENCAP_INFO, &[1]), Err(ENOPROTOOPT));
-    assert_eq!(get_own(ENCAP_REFLECT, 64), Err(ENOPROTOOPT));
+    assert_eq!(set_own(UNKNOWN, &[1]), Err(ENOPROTOOPT));
+    assert_eq!(get_own(UNKNOWN, 64), Err(ENOPROTOOPT));
     assert_eq!(get_own(ENCAP_GW, 64), Ok(gateway.to_vec()));
     assert_eq!(get_own(ENCAP_UDP, 64), Ok(udp.to_vec()));
 
@@ -167,7 +181,7 @@ fn sockets_that_cannot_have_an_exit_are_refused_each_with_its_errno() {
         let refused = client::set(&socket, ENCAP_GW, &gateway);
         assert_eq!(client::get(&socket, ENCAP_GW, 16).map(drop), refused);
         // The name is judged before the socket.
-        let unknown = client::set(&socket, ENCAP_REFLECT, &gateway);
+        let unknown = client::set(&socket, UNKNOWN, &gateway);
         assert_eq!(unknown, Err(ENOPROTOOPT));
         refused
     };

@@ -27,6 +27,8 @@ pub(crate) enum Hook {
     GetOption,
     SocketCreate,
     SocketOps,
+    /// `cgroup_skb/ingress`.
+    Arrived,
 }
 
 /// Where a frame goes instead of on.
@@ -130,6 +132,7 @@ impl Host<'_> {
                 Hook::SetOption | Hook::GetOption => self.option(helper, a, memory),
                 Hook::SocketCreate => self.socket_create(helper, a),
                 Hook::SocketOps => self.socket_ops(helper, a, memory),
+                Hook::Arrived => self.arrived(helper, a, memory),
             },
         }
     }
@@ -200,6 +203,25 @@ impl Host<'_> {
             57 => socket::getsockopt(self, a, memory),
             59 => socket::cb_flags_set(self, a, memory),
             96 => lookup::tcp_sock(self, a[0]),
+            108 => socket::sk_storage_delete(self, a),
+            _ => Err(Refusal::Unknown),
+        }
+    }
+
+    /// `cg_skb_func_proto`.
+    fn arrived(&mut self, helper: i32, a: [u64; 5], memory: &mut Memory) -> Answer {
+        match helper {
+            26 => skb::load_bytes(a, memory),
+            68 => skb::load_bytes_relative(a, memory),
+            79 => cgroup::frame(self, a, memory),
+            83 => cgroup::frame_ancestor(self, a, memory),
+            84 => lookup::lookup(self, Search::Tcp, a, memory),
+            85 => lookup::lookup(self, Search::Udp, a, memory),
+            86 => lookup::release(self, a[0]),
+            95 => lookup::sk_fullsock(self, a[0]),
+            96 => lookup::tcp_sock(self, a[0]),
+            98 => lookup::listener(self, a[0]),
+            99 => lookup::lookup(self, Search::TcpCommon, a, memory),
             108 => socket::sk_storage_delete(self, a),
             _ => Err(Refusal::Unknown),
         }

@@ -69,27 +69,25 @@ pub(super) fn store_bytes(a: [u64; 5], memory: &mut Memory) -> Answer {
 
 pub(super) fn load_bytes(a: [u64; 5], memory: &mut Memory) -> Answer {
     context(a[0])?;
-    let whole = memory.skb.len();
-    load(a, 0, whole, memory)
+    load(a, memory, |skb| Some(skb.data()))
 }
 
 /// Reads only the linear part, as the kernel does.
 pub(super) fn load_bytes_relative(a: [u64; 5], memory: &mut Memory) -> Answer {
     context(a[0])?;
-    let start = match a[4] & 0xffff_ffff {
-        START_MAC => 0,
-        START_NET => memory.skb.network_offset(),
-        _ => usize::MAX,
-    };
-    let end = match a[1] as u32 {
-        0..=0xffff => memory.skb.linear_len(),
-        _ => 0,
-    };
-    load(a, start, end, memory)
+    let is_near = a[1] as u32 <= 0xffff;
+    load(a, memory, |skb| match a[4] & 0xffff_ffff {
+        START_MAC if is_near => Some(skb.from_link_header()),
+        START_NET if is_near => skb
+            .data()
+            .get(..skb.linear_len())?
+            .get(skb.network_offset()..),
+        _ => None,
+    })
 }
 
-/// Copies from the frame's bytes before `end`; what cannot be read becomes zeros.
-fn load(a: [u64; 5], start: usize, end: usize, memory: &mut Memory) -> Answer {
+/// Copies from part of the frame; what cannot be read becomes zeros.
+fn load(a: [u64; 5], memory: &mut Memory, part: impl Fn(&Skb) -> Option<&[u8]>) -> Answer {
     let len = size(a[3])?;
     // The packet itself is no target (the verifier wants memory that is not moved by this).
     if a[2] >> 32 == 0 {
@@ -97,9 +95,8 @@ fn load(a: [u64; 5], start: usize, end: usize, memory: &mut Memory) -> Answer {
     }
     writable(memory, a[2], a[3])?;
     let skb = std::mem::take(&mut memory.skb);
-    let source = start
-        .checked_add(a[1] as u32 as usize)
-        .and_then(|at| skb.data().get(..end)?.get(at..at.checked_add(len)?));
+    let at = a[1] as u32 as usize;
+    let source = part(&skb).and_then(|bytes| bytes.get(at..at.checked_add(len)?));
     let target = writable(memory, a[2], a[3])?;
     let answer = match source {
         Some(source) => {

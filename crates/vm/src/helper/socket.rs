@@ -1,4 +1,4 @@
-//! Helpers that work on sockets: storage, `SO_MARK`, callbacks, and a hook's return value.
+//! Helpers that work on sockets: storage, mark and traffic class, callbacks, and a hook's return value.
 
 use super::{Answer, Hook, Host, Refusal, readable, writable};
 use crate::context::{field, is_context, set_callbacks, set_field, sockopt};
@@ -8,6 +8,14 @@ use crate::socket::Socket;
 const STORAGE_GET_CREATE: u64 = 1;
 const SOL_SOCKET: i32 = 1;
 const SO_MARK: i32 = 36;
+const SOL_IP: i32 = 0;
+const IP_TOS: i32 = 1;
+const SOL_IPV6: i32 = 41;
+const IPV6_TCLASS: i32 = 67;
+const AF_INET: u32 = 2;
+const AF_INET6: u32 = 10;
+const SOCK_STREAM: u32 = 1;
+const ECN_MASK: u8 = 3;
 const EINVAL: i32 = 22;
 const ENOENT: i32 = 2;
 /// `BPF_SOCK_OPS_ALL_CB_FLAGS`.
@@ -73,33 +81,72 @@ fn option_holder(host: &Host<'_>, address: u64) -> Result<u32, Refusal> {
     }
 }
 
-/// Only `SO_MARK` is known.
+/// Which option a program names, as far as they are known.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Known {
+    Mark,
+    /// `IP_TOS` or `IPV6_TCLASS`, each for sockets of its own family alone.
+    TrafficClass,
+}
+
+impl Known {
+    fn of(level: u64, name: u64, family: u32) -> Option<Self> {
+        match (level as i32, name as i32, family) {
+            (SOL_SOCKET, SO_MARK, _) => Some(Self::Mark),
+            (SOL_IP, IP_TOS, AF_INET) | (SOL_IPV6, IPV6_TCLASS, AF_INET6) => {
+                Some(Self::TrafficClass)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Only the options of [`Known`].
 pub(super) fn setsockopt(host: &mut Host<'_>, a: [u64; 5], memory: &mut Memory) -> Answer {
     let socket = option_holder(host, a[0])?;
     let value = readable(memory, a[3], a[4])?;
     if !is_full(host, socket) {
         return Err(Refusal::Errno(EINVAL));
     }
-    let Ok(mark) = value.try_into().map(u32::from_le_bytes) else {
+    let Ok(value) = value.try_into().map(u32::from_le_bytes) else {
         return Err(Refusal::Errno(EINVAL));
     };
-    if (a[1] as i32, a[2] as i32) != (SOL_SOCKET, SO_MARK) {
+    let Some(held) = host.sockets.get(socket) else {
         return Err(Refusal::Errno(EINVAL));
+    };
+    match Known::of(a[1], a[2], held.kind.family) {
+        Some(Known::Mark) => host.sockets.set_mark(socket, value, memory),
+        Some(Known::TrafficClass) if value > 0xff => return Err(Refusal::Errno(EINVAL)),
+        Some(Known::TrafficClass) => {
+            // ECN belongs to TCP.
+            let kept = if held.kind.ty == SOCK_STREAM {
+                ECN_MASK
+            } else {
+                0
+            };
+            host.sockets.change(socket, memory, |socket| {
+                let class = value as u8 & !kept | socket.traffic_class & kept;
+                socket.traffic_class = class;
+            });
+        }
+        None => return Err(Refusal::Errno(EINVAL)),
     }
-    host.sockets.set_mark(socket, mark, memory);
     Ok(0)
 }
 
-/// Only `SO_MARK` is known.
+/// Only the options of [`Known`].
 pub(super) fn getsockopt(host: &mut Host<'_>, a: [u64; 5], memory: &mut Memory) -> Answer {
     let socket = option_holder(host, a[0])?;
-    let mark = host.sockets.mark(socket);
+    let held = host.sockets.get(socket).filter(|held| held.is_full());
+    let value = held.and_then(|held| match Known::of(a[1], a[2], held.kind.family)? {
+        Known::Mark => Some(held.mark),
+        Known::TrafficClass => Some(u32::from(held.traffic_class)),
+    });
     let target = writable(memory, a[3], a[4])?;
-    let is_mark = is_full(host, socket) && (a[1] as i32, a[2] as i32) == (SOL_SOCKET, SO_MARK);
-    match target.try_into() {
-        Ok(target) if is_mark => {
+    match (target.try_into(), value) {
+        (Ok(target), Some(value)) => {
             let target: &mut [u8; 4] = target;
-            *target = mark.to_le_bytes();
+            *target = value.to_le_bytes();
             Ok(0)
         }
         _ => {

@@ -128,6 +128,11 @@ impl Machine {
         });
     }
 
+    /// The sequence number that TCP expects next (`rcv_nxt`).
+    pub fn set_expected(&mut self, socket: SocketId, rcv_nxt: u32) {
+        self.change(socket, |socket| socket.rcv_nxt = rcv_nxt);
+    }
+
     /// Binds a socket to a device; 0: to none.
     pub fn bind_to_device(&mut self, socket: SocketId, ifindex: u32) {
         self.change(socket, |socket| socket.device = ifindex);
@@ -153,6 +158,12 @@ impl Machine {
     #[must_use]
     pub fn priority(&self, socket: SocketId) -> u32 {
         self.socket(socket).map_or(0, |socket| socket.priority)
+    }
+
+    /// The socket's `IP_TOS` or `IPV6_TCLASS`.
+    #[must_use]
+    pub fn traffic_class(&self, socket: SocketId) -> u8 {
+        self.socket(socket).map_or(0, |socket| socket.traffic_class)
     }
 
     /// The socket's state.

@@ -33,6 +33,7 @@ pub(crate) mod bpf_sock {
 /// Offsets in `struct bpf_tcp_sock`; what is not here reads as 0.
 pub(crate) mod bpf_tcp_sock {
     pub(crate) const LEN: usize = 112;
+    pub(super) const RCV_NXT: usize = 16;
     pub(super) const SND_NXT: usize = 20;
     pub(super) const SND_UNA: usize = 24;
 }
@@ -105,8 +106,11 @@ pub(crate) struct Socket {
     pub(crate) listener: Option<SocketId>,
     /// `bpf_sock_ops_cb_flags`.
     pub(crate) callbacks: u32,
+    pub(crate) rcv_nxt: u32,
     pub(crate) snd_una: u32,
     pub(crate) snd_nxt: u32,
+    /// `IP_TOS` or `IPV6_TCLASS`.
+    pub(crate) traffic_class: u8,
 }
 
 impl Socket {
@@ -122,8 +126,10 @@ impl Socket {
             cgroup,
             listener: None,
             callbacks: 0,
+            rcv_nxt: 0,
             snd_una: 0,
             snd_nxt: 0,
+            traffic_class: 0,
         }
     }
 
@@ -292,6 +298,7 @@ impl Sockets {
         };
         socket.write(memory.socket_mut(slot));
         let tcp = memory.tcp_socket_mut(slot);
+        put(tcp, bpf_tcp_sock::RCV_NXT, &socket.rcv_nxt.to_le_bytes());
         put(tcp, bpf_tcp_sock::SND_NXT, &socket.snd_nxt.to_le_bytes());
         put(tcp, bpf_tcp_sock::SND_UNA, &socket.snd_una.to_le_bytes());
     }

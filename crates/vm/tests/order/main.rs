@@ -405,6 +405,7 @@ fn no_program_of_the_object_is_left_out() {
         object::GET_OPTION,
         object::SOCKET_CREATE,
         object::TRACK,
+        object::REFLECT,
         // Redirects whatever comes: tests/object.rs.
         object::LAB_DELIVER,
     ];
