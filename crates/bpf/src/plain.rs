@@ -9,7 +9,7 @@
 use crate::{
     egress::{IPV6_IN, Inner, is_set},
     exit::Exit,
-    frame::Frame,
+    frame::{self, Frame},
     map::{self, Counter},
     outer::Outer,
     path,
@@ -59,7 +59,8 @@ fn parse(frame: &Frame, storage: Storage) -> Option<(Outer, Exit)> {
     if !exit.is_plain() || storage.checked() != config.wanted(generation) {
         return None;
     }
-    if exit.has_udp() && config.has(Config::UDP_CHECKSUM) || frame.gso_size() > 0 {
+    let is_ipv6 = frame.protocol() == frame::IPV6;
+    if exit.has_udp() && config.has(Config::UDP_CHECKSUM) || frame.gso_size() > 0 || !is_ipv6 {
         return None;
     }
     let header = frame.linear::<44>(0)?;

@@ -125,6 +125,16 @@ impl Host {
         self.configure(|config| config.policy_generation += 1)
     }
 
+    /// That policy allows all IPv6 gateways this.
+    pub(crate) fn allow(&mut self, bits: u32) -> anyhow::Result<()> {
+        let key = PolicyExitKey {
+            prefix_len: 32 + 32,
+            policy: 3,
+            address: GATEWAY,
+        };
+        self.map(object::POLICY_EXITS, &key.to_bytes(), &bits.to_ne_bytes())
+    }
+
     /// A connected TCP socket without an exit.
     pub(crate) fn bare(&mut self) -> SocketId {
         let socket = self.machine.open_socket(STREAM);
@@ -241,7 +251,7 @@ impl Host {
         Ok(socket)
     }
 
-    fn events(&self) -> anyhow::Result<Vec<u64>> {
+    pub(crate) fn events(&self) -> anyhow::Result<Vec<u64>> {
         Ok(self.machine.counters(object::EVENTS)?)
     }
 

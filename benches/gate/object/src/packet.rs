@@ -8,6 +8,8 @@ pub(crate) enum Inside {
     Tcp,
     /// The same with RST.
     Reset,
+    /// The same with SYN alone.
+    Syn,
     Udp,
 }
 
@@ -105,8 +107,12 @@ fn transport(packet: &mut Vec<u8>, inside: Inside, len: usize) {
             packet.extend(((len - packet.len() + 4) as u16).to_be_bytes());
             packet.extend([0x12, 0x34]);
         }
-        Inside::Tcp | Inside::Reset => {
-            let flags = if inside == Inside::Reset { 0x14 } else { 0x18 };
+        Inside::Tcp | Inside::Reset | Inside::Syn => {
+            let flags = match inside {
+                Inside::Reset => 0x14,
+                Inside::Syn => 0x02,
+                _ => 0x18,
+            };
             packet.extend([0, 0, 0, 100, 0, 0, 0, 2, 0x50, flags, 1, 0, 0, 0, 0, 0]);
         }
     }

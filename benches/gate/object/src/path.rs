@@ -3,6 +3,7 @@
 
 mod device;
 mod group;
+mod reflect;
 
 use crate::host::Host;
 use anyhow::{Context, ensure};
@@ -75,7 +76,10 @@ impl Path {
 
 /// Every path of every program of this object.
 pub(crate) fn all(loaded: &Machine) -> anyhow::Result<Vec<Path>> {
-    let paths: Vec<Path> = device::paths().into_iter().chain(group::paths()).collect();
+    let paths: Vec<Path> = [device::paths(), group::paths(), reflect::paths()]
+        .into_iter()
+        .flatten()
+        .collect();
     let known: BTreeSet<&str> = paths.iter().map(|path| path.program).collect();
     let unknown: Vec<&str> = loaded
         .programs()
