@@ -2,6 +2,7 @@
 
 use crate::{cli::Output, installed::Pins};
 use dynencap_abi::{Event, Exit, PathKey, PathState, Reason, Verdict};
+use dynencap_kernel::Loaded;
 use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 use std::{collections::BTreeMap, net::Ipv6Addr, process::ExitCode};
@@ -10,7 +11,23 @@ use std::{collections::BTreeMap, net::Ipv6Addr, process::ExitCode};
 struct Report {
     frames: BTreeMap<&'static str, u64>,
     events: BTreeMap<&'static str, u64>,
+    /// Captured paths that wait for their connection, and those of UDP peers.
+    reflected: Reflected,
     paths: Vec<Path>,
+}
+
+#[derive(Serialize)]
+struct Reflected {
+    /// Present now, for sockets of cgroups.
+    present: u64,
+    /// Present now, for the kernel's own resets.
+    kernel: u64,
+    /// The most that can be.
+    capacity: u32,
+    /// Captured, and neither taken nor present: they gave way to newer ones. Not more than this:
+    /// what was removed otherwise, and connected UDP sockets' (which are never in the map), are
+    /// in it too.
+    evicted_at_most: u64,
 }
 
 /// An exit that some socket chose, and what is known of the way there.
@@ -41,10 +58,12 @@ pub(crate) fn run(pins: &Pins, output: Output) -> anyhow::Result<ExitCode> {
         .iter()
         .map(|(key, state)| path(key, state, now))
         .collect();
+    let reflected = reflected(&maps, &events)?;
     if output.json {
         let report = Report {
             frames: Reason::ALL.iter().map(|r| r.name()).zip(counters).collect(),
             events: Event::ALL.iter().map(|e| e.name()).zip(events).collect(),
+            reflected,
             paths,
         };
         println!("{}", serde_json::to_string_pretty(&report)?);
@@ -79,6 +98,15 @@ pub(crate) fn run(pins: &Pins, output: Output) -> anyhow::Result<ExitCode> {
     {
         println!("  {:<26}{count:>14}", event.name());
     }
+    println!("captured paths");
+    for (name, count) in [
+        ("present", reflected.present),
+        ("of the kernel's own", reflected.kernel),
+        ("capacity", reflected.capacity.into()),
+        ("evicted, at most", reflected.evicted_at_most),
+    ] {
+        println!("  {name:<26}{count:>14}");
+    }
     println!("paths");
     for path in paths {
         let port = path
@@ -94,6 +122,22 @@ pub(crate) fn run(pins: &Pins, output: Output) -> anyhow::Result<ExitCode> {
         println!("  {}{port}: {mtu}", path.gateway);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn reflected(maps: &Loaded, events: &[u64; Event::COUNT]) -> anyhow::Result<Reflected> {
+    let entries = maps.reflected()?;
+    let kernel = entries.iter().filter(|(_, entry)| entry.cgroup == 0);
+    let kernel = u64::try_from(kernel.count()).unwrap_or(u64::MAX);
+    let present = u64::try_from(entries.len()).unwrap_or(u64::MAX) - kernel;
+    let count = |event: Event| events[event as usize];
+    Ok(Reflected {
+        present,
+        kernel,
+        capacity: maps.reflected_capacity()?,
+        evicted_at_most: count(Event::ReflectCaptured)
+            .saturating_sub(count(Event::ReflectTaken))
+            .saturating_sub(present),
+    })
 }
 
 fn path(key: &PathKey, state: &PathState, now: u64) -> Path {

@@ -72,7 +72,7 @@ fn from_nothing_to_nothing(flags: &[&str]) {
     assert_eq!(status["complete"], true, "{status:#}");
     let programs = ids(&status);
     let segmenting = !flags.contains(&"gso-aware");
-    assert_eq!(programs.len(), if segmenting { 7 } else { 6 });
+    assert_eq!(programs.len(), if segmenting { 8 } else { 7 });
     let installed = stage.traces();
     assert_ne!(before, installed);
 

@@ -1,13 +1,161 @@
-//! What reflection needs of an operator: the kernel's setting, and tunnels that end here.
+//! A server that answers through the path by which its clients come, set up by commands alone;
+//! the peer's tunnel is the kernel's own.
 
-use crate::{require::require, stage::Stage};
+use crate::{
+    require::require,
+    stage::{EXIT, HOST, PEER, Stage},
+};
 use aya::maps::{Array, Map, MapData};
 use dynencap_abi::Config;
-use std::fs;
+use serde_json::json;
+use std::{
+    env, fs,
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpListener,
+    path::Path,
+    process::{Child, ChildStdin, Stdio},
+};
 
+/// Set in a child process that plays the server.
+const PLAY: &str = "DYNENCAP_TEST_SERVE";
 /// Where tunnels to the host end.
 const END: &str = "2001:db8:1::e";
 const ACCEPT: &str = "/proc/sys/net/ipv4/tcp_fwmark_accept";
+
+/// The unmodified server: speaks first, to whoever comes.
+#[test]
+fn server() {
+    if env::var(PLAY).is_err() {
+        return;
+    }
+    let mut line = String::new();
+    // Told only when it is in its cgroup.
+    std::io::stdin().read_line(&mut line).unwrap();
+    let listener = TcpListener::bind((HOST, 7000)).unwrap();
+    println!("listening");
+    for stream in listener.incoming() {
+        stream.unwrap().write_all(b"hello").unwrap();
+    }
+}
+
+struct Server(
+    Child,
+    #[expect(dead_code, reason = "closed with it")] ChildStdin,
+);
+
+impl Server {
+    fn start(stage: &Stage, cgroup: &Path) -> Self {
+        let program = env::current_exe().unwrap();
+        let arguments = ["--exact", "reflect::server", "--nocapture"];
+        let mut child = stage
+            .command(program.to_str().unwrap(), &arguments)
+            .env(PLAY, "1")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        fs::write(cgroup.join("cgroup.procs"), child.id().to_string()).unwrap();
+        let mut input = child.stdin.take().unwrap();
+        writeln!(input, "start").unwrap();
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        while !line.contains("listening") {
+            line.clear();
+            assert!(output.read_line(&mut line).unwrap() > 0, "it ended");
+        }
+        Self(child, input)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// One connection from the peer; what the server said.
+fn fetch(stage: &Stage) -> String {
+    stage.in_peer(|| {
+        let mut stream = std::net::TcpStream::connect((HOST, 7000)).unwrap();
+        let mut said = String::new();
+        stream.read_to_string(&mut said).unwrap();
+        said
+    })
+}
+
+#[test]
+fn a_server_answers_through_the_path_that_the_operator_lets() {
+    if !require(&[]) {
+        return;
+    }
+    let stage = Stage::new();
+    stage.at_host(&format!("ip -6 addr add {END}/64 dev up0 nodad"));
+    let before = stage.traces();
+    // The peer's tunnel: an outer IPv6 header alone, and replies at its own end of it.
+    stage.at_peer(&format!(
+        "ip sr tunsrc set {EXIT}
+         ip -6 route add {HOST}/128 encap seg6 mode encap.red segs {END} dev up1 mtu 1400"
+    ));
+    stage.up(&["--reflect"]).exits(0);
+    let add = |more: &[&str]| {
+        let tunnel = ["tunnel", "add", "--address", END, "--carries", "ipv6"];
+        stage.dynencap(&[&tunnel, more].concat()).exits(0);
+    };
+    add(&["--reflect"]);
+    let cgroup = stage.child_cgroup("web");
+    let path = cgroup.to_str().unwrap();
+    let policy = |flags: &[&str]| {
+        let arguments = [&["policy", "set", "--cgroup", path][..], flags].concat();
+        stage.dynencap(&arguments).exits(0);
+    };
+    policy(&["--reflect", EXIT, "--reflect-default", "path"]);
+    let server = Server::start(&stage, &cgroup);
+    let counts = |name: &str| stage.stats()["frames"][name].as_u64().unwrap();
+    let events = |name: &str| stage.stats()["events"][name].as_u64().unwrap();
+
+    assert_eq!(fetch(&stage), "hello");
+    assert_eq!(events("reflect_captured"), 1);
+    assert_eq!(events("reflect_taken"), 1);
+    let first = counts("encapsulated");
+    assert!(
+        first >= 3,
+        "SYN-ACK, data with FIN, ACK: {:#}",
+        stage.stats()
+    );
+    let stats = stage.stats();
+    let expected = json!({"present": 0, "kernel": 0, "capacity": 1000, "evicted_at_most": 0});
+    assert_eq!(stats["reflected"], expected, "{stats:#}");
+    let text = stage.dynencap(&["stats"]).exits(0).stdout;
+    assert!(
+        text.contains("reflect_taken") && text.contains("evicted, at most"),
+        "{text}"
+    );
+
+    // A peer that the policy does not know.
+    policy(&["--reflect", PEER, "--reflect-default", "path"]);
+    assert_eq!(fetch(&stage), "hello", "outside of the tunnel");
+    assert!(events("reflect_refused") >= 1, "SYN, ACK");
+    assert_eq!(counts("encapsulated"), first);
+    // A tunnel that is not reflected.
+    policy(&["--reflect", EXIT, "--reflect-default", "path"]);
+    add(&[]);
+    assert_eq!(fetch(&stage), "hello");
+    assert_eq!(counts("encapsulated"), first);
+    // Reflection as a whole.
+    add(&["--reflect"]);
+    assert_eq!(fetch(&stage), "hello");
+    let second = counts("encapsulated");
+    assert!(second >= first + 3);
+    stage.up(&[]).exits(0);
+    assert_eq!(fetch(&stage), "hello");
+    assert_eq!(counts("encapsulated"), second);
+
+    drop(server);
+    stage.dynencap(&["down"]).exits(0);
+    fs::remove_dir(&cgroup).unwrap();
+    assert_eq!(stage.traces(), before);
+}
 
 #[test]
 fn the_kernels_setting_is_turned_on_and_comes_back() {
@@ -47,6 +195,23 @@ fn the_kernels_setting_is_turned_on_and_comes_back() {
         .up(&["--reflect", "--rule-priority", "40000"])
         .exits(1);
     assert_eq!(setting(), "0");
+}
+
+#[test]
+fn the_map_is_as_large_as_was_asked() {
+    if !require(&[]) {
+        return;
+    }
+    let stage = Stage::new();
+    stage.up(&["--reflect", "--reflect-entries", "64"]).exits(0);
+    assert_eq!(stage.stats()["reflected"]["capacity"], 64);
+    stage.up(&["--reflect"]).exits(0);
+    assert_eq!(stage.stats()["reflected"]["capacity"], 64, "it stays");
+    stage
+        .up(&["--reflect", "--reflect-entries", "65"])
+        .exits(1)
+        .says(&["64", "not 65", "dynencap down"]);
+    stage.dynencap(&["down"]).exits(0);
 }
 
 /// `Config::CAPTURE_OUTER` of the installation.

@@ -173,6 +173,11 @@ impl Stage {
         in_namespace(&self.host.pid(), work)
     }
 
+    /// The same in the peer's.
+    pub(crate) fn in_peer<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        in_namespace(&self.peer.pid(), work)
+    }
+
     /// The host's BPF file system, as seen from outside.
     pub(crate) fn bpffs(&self) -> PathBuf {
         format!("/proc/{}/root/sys/fs/bpf", self.host.pid()).into()
