@@ -43,6 +43,9 @@ const SHORT_E2E: &[&str] = &[
     "segment::behind_a_bond",
     "device::ip6tnl",
     "device::gue_over_ipv6",
+    "outer::ip6tnl",
+    "outer::gue_over_ipv6",
+    "reflect::a_server",
     "twin::ip6tnl",
 ];
 /// Our variables are passed on to the guests, and these.

@@ -18,6 +18,7 @@ const TEST_PACKAGES: &[&str] = &[
     "ethtool",
     "iperf3",
     "iproute2",
+    "nftables",
     "nginx-light",
     "openssh-client",
     "openssh-server",

@@ -2,7 +2,7 @@
 //! of a tunnel, nothing may exceed the MTU, and what is in a tunnel must be byte for byte what
 //! the model makes of the inner packet.
 
-mod packet;
+pub(crate) mod packet;
 
 pub use packet::Segment;
 

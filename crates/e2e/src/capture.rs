@@ -54,7 +54,25 @@ impl<O: Observer + 'static> Capture<O> {
     /// Captures what `device` in `namespace` receives (not what leaves by it) into `path`.
     #[must_use]
     pub fn start(namespace: &Namespace, device: &str, path: &Path, observer: O) -> Self {
-        let socket = namespace.in_namespace(|| Ok(open(device))).expect("setns");
+        Self::start_with(namespace, device, path, observer, 1)
+    }
+
+    /// The same with what leaves by it.
+    #[must_use]
+    pub fn both_ways(namespace: &Namespace, device: &str, path: &Path, observer: O) -> Self {
+        Self::start_with(namespace, device, path, observer, 0)
+    }
+
+    fn start_with(
+        namespace: &Namespace,
+        device: &str,
+        path: &Path,
+        observer: O,
+        ignore_outgoing: i32,
+    ) -> Self {
+        let socket = namespace
+            .in_namespace(|| Ok(open(device, ignore_outgoing)))
+            .expect("setns");
         let observer = Arc::new(Mutex::new(observer));
         let stop = Arc::new(AtomicBool::new(false));
         let frames = Arc::new(Mutex::new(0));
@@ -121,13 +139,13 @@ impl<O: Observer + 'static> Capture<O> {
     }
 }
 
-fn open(device: &str) -> OwnedFd {
+fn open(device: &str, ignore_outgoing: i32) -> OwnedFd {
     let socket = sys::packet_socket().expect("socket(AF_PACKET)");
     let set = |level, name, value: i32| {
         sys::set_option(socket.as_fd(), level, name, &value.to_ne_bytes()).expect("setsockopt");
     };
     set(SOL_SOCKET, SO_RCVBUFFORCE, BUFFER);
-    set(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1);
+    set(SOL_PACKET, PACKET_IGNORE_OUTGOING, ignore_outgoing);
     let link = Link::named(device).expect("the captured device");
     sys::bind_packet(socket.as_fd(), link, ETH_P_ALL).expect("bind");
     socket

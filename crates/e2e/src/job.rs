@@ -5,6 +5,7 @@ pub mod datagram;
 pub mod ending;
 pub mod passive;
 pub mod probe;
+pub mod reflecting;
 pub mod request;
 pub mod server;
 pub mod switching;
@@ -22,6 +23,10 @@ pub const ALL: &[Job] = &[
     (request::NAME, request::run),
     (passive::LISTEN, passive::listen),
     (passive::FETCH, passive::fetch),
+    (reflecting::LISTEN, reflecting::greet),
+    (reflecting::PULL, reflecting::pull),
+    (reflecting::ATTEMPTS, reflecting::attempt),
+    (reflecting::DATAGRAMS, reflecting::volley),
     (switching::NAME, switching::run),
     (switching::WRITE, switching::run_write),
 ];

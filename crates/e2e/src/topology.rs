@@ -15,11 +15,13 @@
 mod address;
 mod build;
 mod datapath;
+mod mirrored;
 mod policy;
 
 pub use address::*;
 pub use build::ip;
 pub use datapath::{BOND, Link, Setup};
+pub use mirrored::{END, END4, GPE, VNI, ends, gpe, udp};
 pub use policy::Grant;
 
 use crate::{
@@ -155,6 +157,13 @@ impl Topology {
     /// Starts the server of [`crate::job::server`] in S and waits until it listens.
     pub fn serve(&mut self) {
         let mut program = self.start(self.at_server(), server::NAME, ());
+        program.wait_for(server::READY, Duration::from_secs(10));
+        self.servers.push(program);
+    }
+
+    /// The same in C, where a mirrored topology has its servers.
+    pub fn serve_mirrored(&mut self) {
+        let mut program = self.start(self.at_client(), server::NAME, ());
         program.wait_for(server::READY, Duration::from_secs(10));
         self.servers.push(program);
     }

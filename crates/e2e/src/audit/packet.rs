@@ -7,7 +7,7 @@ use std::{
 };
 
 /// Ethernet type of ARP.
-pub(super) const ARP: u16 = 0x0806;
+pub(crate) const ARP: u16 = 0x0806;
 const IPV4: u16 = 0x0800;
 const IPV6: u16 = 0x86dd;
 
@@ -38,13 +38,13 @@ pub enum Segment {
 }
 
 /// A frame.
-pub(super) struct Ethernet<'a> {
-    pub(super) ethertype: u16,
-    pub(super) payload: &'a [u8],
+pub(crate) struct Ethernet<'a> {
+    pub(crate) ethertype: u16,
+    pub(crate) payload: &'a [u8],
 }
 
 impl<'a> Ethernet<'a> {
-    pub(super) fn parse(bytes: &'a [u8]) -> Option<Self> {
+    pub(crate) fn parse(bytes: &'a [u8]) -> Option<Self> {
         let (header, payload) = bytes.split_at_checked(14)?;
         Some(Self {
             ethertype: u16::from_be_bytes([header[12], header[13]]),
@@ -54,16 +54,18 @@ impl<'a> Ethernet<'a> {
 }
 
 /// An IP packet whose lengths are right.
-pub(super) struct Ip<'a> {
-    pub(super) source: IpAddr,
-    pub(super) destination: IpAddr,
+#[derive(Clone)]
+pub(crate) struct Ip<'a> {
+    pub(crate) source: IpAddr,
+    pub(crate) destination: IpAddr,
     /// Next header or protocol.
-    pub(super) protocol: u8,
-    pub(super) payload: &'a [u8],
+    pub(crate) protocol: u8,
+    pub(crate) dscp: u8,
+    pub(crate) payload: &'a [u8],
 }
 
 impl<'a> Ip<'a> {
-    pub(super) fn parse(ethertype: u16, bytes: &'a [u8]) -> Option<Self> {
+    pub(crate) fn parse(ethertype: u16, bytes: &'a [u8]) -> Option<Self> {
         let word = |at: usize| usize::from(u16::from_be_bytes([bytes[at], bytes[at + 1]]));
         match (ethertype, bytes.first()? >> 4) {
             (IPV6, 6) => {
@@ -76,6 +78,7 @@ impl<'a> Ip<'a> {
                     source: address(8)?,
                     destination: address(24)?,
                     protocol: header[6],
+                    dscp: (header[0] << 4 | header[1] >> 4) >> 2,
                     payload,
                 })
             }
@@ -91,6 +94,7 @@ impl<'a> Ip<'a> {
                     source: address(12)?,
                     destination,
                     protocol: header[9],
+                    dscp: header[1] >> 2,
                     payload,
                 })
             }
@@ -99,7 +103,7 @@ impl<'a> Ip<'a> {
     }
 
     /// Neighbour discovery and multicast listener discovery: what the link itself needs.
-    pub(super) fn is_link_local_signalling(&self) -> bool {
+    pub(crate) fn is_link_local_signalling(&self) -> bool {
         let icmp = match self.protocol {
             ICMPV6 => Some(self.payload),
             // Listener reports carry a router alert in 8 bytes of hop-by-hop options.
@@ -111,7 +115,7 @@ impl<'a> Ip<'a> {
     }
 
     /// Whether the UDP checksum is there and right, over pseudo header, header and payload.
-    pub(super) fn udp_checksum_is_valid(&self) -> bool {
+    pub(crate) fn udp_checksum_is_valid(&self) -> bool {
         let mut sum = u64::from(self.protocol) + self.payload.len() as u64;
         let mut add = |bytes: &[u8]| {
             for pair in bytes.chunks(2) {
@@ -132,7 +136,7 @@ impl<'a> Ip<'a> {
         sum == 0xffff && self.payload.get(6..8).is_some_and(|field| field != [0, 0])
     }
 
-    pub(super) fn segment(&self) -> Segment {
+    pub(crate) fn segment(&self) -> Segment {
         match self.protocol {
             6 => tcp(self.payload),
             17 => Segment::Datagram,
@@ -141,9 +145,20 @@ impl<'a> Ip<'a> {
         }
     }
 
-    pub(super) fn source_port(&self) -> u16 {
+    pub(crate) fn source_port(&self) -> u16 {
         match self.payload {
             [high, low, ..] if matches!(self.protocol, 6 | 17) => u16::from_be_bytes([*high, *low]),
+            _ => 0,
+        }
+    }
+}
+
+impl Ip<'_> {
+    pub(crate) fn destination_port(&self) -> u16 {
+        match self.payload {
+            [_, _, high, low, ..] if matches!(self.protocol, 6 | 17) => {
+                u16::from_be_bytes([*high, *low])
+            }
             _ => 0,
         }
     }
@@ -162,7 +177,7 @@ impl fmt::Display for Ip<'_> {
 }
 
 /// Where two packets differ.
-pub(super) fn difference(expected: &[u8], got: &[u8]) -> Option<String> {
+pub(crate) fn difference(expected: &[u8], got: &[u8]) -> Option<String> {
     let at = expected.iter().zip(got).position(|(a, b)| a != b);
     (expected != got).then(|| {
         let (expected, got) = (expected.len(), got.len());
@@ -172,7 +187,7 @@ pub(super) fn difference(expected: &[u8], got: &[u8]) -> Option<String> {
 
 /// The same but for the identification of an IPv4 header in front of IPv6: the kernel's GSO
 /// counts it up, segment by segment (RFC 6864 leaves it free). The checksum has to be right.
-pub(super) fn difference_but_identification(expected: &[u8], got: &[u8]) -> Option<String> {
+pub(crate) fn difference_but_identification(expected: &[u8], got: &[u8]) -> Option<String> {
     let masked = |packet: &[u8]| {
         let mut packet = packet.to_vec();
         for at in [4, 5, 10, 11] {

@@ -1,11 +1,8 @@
 //! The server: a sink that answers with the hash of what it got, a source of any stream, and
 //! a counter of datagrams.
 
-use crate::{
-    agent::say,
-    payload::{Stream, fingerprint},
-    socket,
-};
+use super::reflecting;
+use crate::{agent::say, payload::fingerprint, socket, topology::CLIENT};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -31,6 +28,13 @@ pub const DATAGRAMS: u16 = 9002;
 /// Reads until the client's FIN, waits [`PAUSE`], and closes without a word.
 pub const SILENT: u16 = 9003;
 
+/// Speaks first: sends [`GREETING_LEN`] bytes of the stream whose seed is the port, and closes.
+pub const GREETING: u16 = 9004;
+/// Echoes datagrams to whoever sent them.
+pub const ECHO: u16 = 9006;
+/// How much the greeting is.
+pub const GREETING_LEN: u64 = 100_000;
+
 /// Between the client's FIN and the silent server's.
 pub const PAUSE: Duration = Duration::from_millis(300);
 
@@ -54,12 +58,22 @@ pub fn run(_: Value) -> Value {
     let source = TcpListener::from(socket::listener(SOURCE));
     let silent = TcpListener::from(socket::listener(SILENT));
     let datagrams = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, DATAGRAMS)).expect("bind");
+    let greeting = TcpListener::from(socket::listener(GREETING));
+    let [echo, connecting] = [ECHO, reflecting::CONNECTING].map(|port| {
+        // A socket of every address may answer from another one than it was asked at.
+        UdpSocket::bind((CLIENT, port))
+            .or_else(|_| UdpSocket::bind((Ipv6Addr::UNSPECIFIED, port)))
+            .expect("bind")
+    });
     // As much as the system allows: the kernel cuts it down.
     let _ = socket2::SockRef::from(&datagrams).set_recv_buffer_size(8 << 20);
     say(READY);
     thread::spawn(|| serve(sink, swallow));
     thread::spawn(|| serve(source, produce));
     thread::spawn(|| serve(silent, listen));
+    thread::spawn(|| serve(greeting, greet));
+    thread::spawn(move || reflecting::echo(&echo));
+    thread::spawn(move || reflecting::echo_connected(&connecting));
     count(&datagrams);
     Value::Null
 }
@@ -89,6 +103,10 @@ fn swallow(mut stream: TcpStream) -> std::io::Result<()> {
     stream.write_all(&hash.finalize())
 }
 
+fn greet(mut stream: TcpStream) -> std::io::Result<()> {
+    reflecting::send(&mut stream, GREETING.into(), GREETING_LEN)
+}
+
 fn listen(mut stream: TcpStream) -> std::io::Result<()> {
     std::io::copy(&mut stream, &mut std::io::sink())?;
     thread::sleep(PAUSE);
@@ -99,18 +117,7 @@ fn produce(mut stream: TcpStream) -> std::io::Result<()> {
     let mut request = [0; 16];
     stream.read_exact(&mut request)?;
     let word = |at: usize| u64::from_be_bytes(request[at..at + 8].try_into().expect("8 bytes"));
-    let mut payload = Stream::new(word(0));
-    let mut left = word(8);
-    let mut buffer = vec![0; 64 << 10];
-    while left > 0 {
-        let part = buffer
-            .len()
-            .min(usize::try_from(left).unwrap_or(usize::MAX));
-        payload.fill(&mut buffer[..part]);
-        stream.write_all(&buffer[..part])?;
-        left -= part as u64;
-    }
-    Ok(())
+    reflecting::send(&mut stream, word(0), word(8))
 }
 
 fn count(socket: &UdpSocket) {

@@ -132,7 +132,7 @@ fn settings(host: &Namespace, forwards: bool) {
     }
 }
 
-fn offloads_off(host: &Namespace, device: &str) {
+pub(super) fn offloads_off(host: &Namespace, device: &str) {
     let off = || {
         let socket = sys::packet_socket()?;
         sys::switch_off_offloads(socket.as_fd(), device)

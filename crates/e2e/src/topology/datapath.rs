@@ -4,7 +4,7 @@ use super::{CLIENT, EXIT_DEVICES, HEADER_LENS, MTU, Topology, UPLINK, gateways};
 use crate::{exit::Shape, limit::seconds, reference::config};
 use dynencap_abi::{Config, Event, Reason, TunnelKey, TunnelSpec};
 use dynencap_kernel::{
-    DeviceProgram, Loaded,
+    DeviceProgram, Loaded, Namespace,
     host::{self, Plan, SegmentPair},
     sys,
 };
@@ -21,10 +21,12 @@ use std::{
 pub(super) struct Datapath {
     pub(super) client: Loaded,
     exit: Option<Loaded>,
+    /// A mirrored topology's clients.
+    pub(super) peer: Option<Loaded>,
 }
 
 /// The committed object, or the one that `DYNENCAP_OBJECT` names.
-fn object() -> &'static [u8] {
+pub(super) fn object() -> &'static [u8] {
     static OBJECT: OnceLock<Vec<u8>> = OnceLock::new();
     OBJECT.get_or_init(|| match std::env::var_os("DYNENCAP_OBJECT") {
         Some(path) => std::fs::read(path).expect("DYNENCAP_OBJECT"),
@@ -89,15 +91,15 @@ impl Topology {
         self.attach_exit();
     }
 
-    fn attach_client(&mut self, setup: &Setup) {
+    pub(super) fn attach_client(&mut self, setup: &Setup) {
         let device = match setup.link {
             Link::Direct => UPLINK,
             Link::Bonded => BOND,
         };
-        let plan = Plan::new(device, overheads());
-        let installed = self.client.in_namespace(|| Ok(host::install(&plan)));
-        let installed = installed.expect("setns").expect("the routes");
-        assert_eq!(installed.uplink_mtu as usize, MTU);
+        routes(&self.client, device);
+        if setup.flags & Config::REFLECT != 0 {
+            Self::sysctl(&self.client, "ipv4/tcp_fwmark_accept", "1");
+        }
         let mut configured = Config {
             flags: setup.flags,
             ..config(CLIENT, MTU)
@@ -126,7 +128,11 @@ impl Topology {
         client
             .attach_device(&self.client, UPLINK, &both)
             .expect("TC");
-        self.datapath = Some(Datapath { client, exit: None });
+        self.datapath = Some(Datapath {
+            client,
+            exit: None,
+            peer: None,
+        });
     }
 
     fn attach_exit(&mut self) {
@@ -143,7 +149,10 @@ impl Topology {
 
     /// Takes the programs away again.
     pub fn detach(&mut self) {
-        if let Some(Datapath { client, exit }) = self.datapath.take() {
+        if let Some(Datapath { client, exit, peer }) = self.datapath.take() {
+            if let Some(peer) = peer {
+                peer.detach_in(&self.server).expect("setns");
+            }
             client.detach_in(&self.client).expect("setns");
             if let Some(exit) = exit {
                 exit.detach_in(&self.exit).expect("setns");
@@ -192,15 +201,26 @@ impl Topology {
     }
 }
 
+/// Rules and routes by mark.
+pub(super) fn routes(host: &Namespace, device: &str) {
+    let plan = Plan::new(device, overheads());
+    let installed = host.in_namespace(|| Ok(host::install(&plan)));
+    let installed = installed.expect("setns").expect("the routes");
+    assert_eq!(installed.uplink_mtu as usize, MTU);
+}
+
 impl Default for Topology {
     fn default() -> Self {
         Self::new()
     }
 }
 
-/// Of every shape that a test uses: the exit node's headers, GUE's and VXLAN-GPE's.
+/// Of every shape that a test uses: the exit node's headers, GUE's, VXLAN-GPE's and Geneve's.
 fn overheads() -> BTreeSet<u8> {
-    let udp = HEADER_LENS.into_iter().chain([4]).map(|len| 8 + len);
+    let udp = HEADER_LENS
+        .into_iter()
+        .chain([4, 12, 20])
+        .map(|len| 8 + len);
     let behind: Vec<u8> = udp.chain([0]).collect();
     let overheads = [20, 40].into_iter();
     overheads

@@ -2,7 +2,8 @@
 
 use super::Topology;
 use crate::{exit::Exit, reference::stored};
-use dynencap_abi::{Policy, PolicyExitKey, PortRange};
+use dynencap_abi::{POLICY_EXIT_CHOOSE, Policy, PolicyExitKey, PortRange};
+use dynencap_kernel::Loaded;
 use std::{
     net::IpAddr,
     os::unix::fs::MetadataExt,
@@ -22,6 +23,10 @@ pub struct Grant {
     pub gateways: Vec<(IpAddr, u8, bool)>,
     /// The exit of every new socket.
     pub default: Option<Exit>,
+    /// Peers: prefix, its length, and the bits `POLICY_EXIT_…`.
+    pub peers: Vec<(IpAddr, u8, u32)>,
+    /// What sockets reflect that do not say.
+    pub reflect: u32,
     /// Overhead in bytes for which routes are planned from a socket's creation on; 0: none.
     pub reserve: u32,
 }
@@ -37,6 +42,8 @@ impl Grant {
             ports: (1, u16::MAX),
             gateways: gateways.iter().map(whole).collect(),
             default: None,
+            peers: Vec::new(),
+            reflect: 0,
             reserve: 0,
         }
     }
@@ -53,7 +60,7 @@ impl Grant {
             flags: self.flags | default.map_or(0, |_| Policy::DEFAULT_EXIT),
             reserve: self.reserve,
             port_count: 1,
-            reflect: 0,
+            reflect: self.reflect,
             ports,
             default_exit: default.map_or(dynencap_abi::Exit::NONE, |exit| {
                 stored(exit.gateway, &exit.shape)
@@ -65,27 +72,18 @@ impl Grant {
 impl Topology {
     /// Gives a cgroup of the client's this policy.
     pub fn grant(&mut self, cgroup: &Path, grant: &Grant) {
-        let cgroup = std::fs::metadata(cgroup).expect("the cgroup").ino();
-        for (address, prefix, allowed) in &grant.gateways {
-            let (address, more) = match address {
-                IpAddr::V6(address) => (*address, 32),
-                IpAddr::V4(address) => (address.to_ipv6_mapped(), 32 + 96),
-            };
-            let key = PolicyExitKey {
-                prefix_len: more + u32::from(*prefix),
-                policy: grant.id,
-                address: address.octets(),
-            };
-            let client = &mut self.datapath.as_mut().expect("attached").client;
-            client
-                .set_policy_exit(&key, u32::from(*allowed))
-                .expect("POLICY_EXITS");
-        }
-        let client = &mut self.datapath.as_mut().expect("attached").client;
-        client
-            .set_policy(cgroup, &grant.policy())
-            .expect("POLICIES");
-        client.raise_policy_generation().expect("CONFIG");
+        write(
+            &mut self.datapath.as_mut().expect("attached").client,
+            cgroup,
+            grant,
+        );
+    }
+
+    /// Gives the cgroup of a mirrored topology's clients one.
+    pub fn grant_peer(&mut self, grant: &Grant) {
+        let cgroup = self.server_cgroup.clone();
+        let datapath = self.datapath.as_mut().expect("attached");
+        write(datapath.peer.as_mut().expect("mirrored"), &cgroup, grant);
     }
 
     /// Gives the client's cgroup a policy that allows everything, with this exit for every new
@@ -110,4 +108,26 @@ impl Topology {
         };
         self.grant(&cgroup, &grant);
     }
+}
+
+fn write(host: &mut Loaded, cgroup: &Path, grant: &Grant) {
+    let cgroup = std::fs::metadata(cgroup).expect("the cgroup").ino();
+    let choices = grant.gateways.iter().map(|(address, prefix, allowed)| {
+        let bits = if *allowed { POLICY_EXIT_CHOOSE } else { 0 };
+        (*address, *prefix, bits)
+    });
+    for (address, prefix, bits) in choices.chain(grant.peers.iter().copied()) {
+        let (address, more) = match address {
+            IpAddr::V6(address) => (address, 32),
+            IpAddr::V4(address) => (address.to_ipv6_mapped(), 32 + 96),
+        };
+        let key = PolicyExitKey {
+            prefix_len: more + u32::from(prefix),
+            policy: grant.id,
+            address: address.octets(),
+        };
+        host.set_policy_exit(&key, bits).expect("POLICY_EXITS");
+    }
+    host.set_policy(cgroup, &grant.policy()).expect("POLICIES");
+    host.raise_policy_generation().expect("CONFIG");
 }

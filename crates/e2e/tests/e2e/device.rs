@@ -88,18 +88,18 @@ pub(crate) const TESTS: &[Test] = &[
     }),
 ];
 
-const IP6TNL: &[Need] = &[Need::Device(
+pub(crate) const IP6TNL: &[Need] = &[Need::Device(
     "-6 link add t0 type ip6tnl local ::1 remote ::2",
 )];
-const IPIP: &[Need] = &[
+pub(crate) const IPIP: &[Need] = &[
     Need::Device("link add t0 type ipip local 127.0.0.1 remote 127.0.0.2"),
     Need::Device("link add t0 type sit local 127.0.0.1 remote 127.0.0.2"),
 ];
-const FOU6: &[Need] = &[
+pub(crate) const FOU6: &[Need] = &[
     Need::Device("-6 link add t0 type ip6tnl local ::1 remote ::2"),
     Need::Device("-6 fou add port 5555 ipproto 41"),
 ];
-const FOU: &[Need] = &[
+pub(crate) const FOU: &[Need] = &[
     Need::Device("link add t0 type ipip local 127.0.0.1 remote 127.0.0.2"),
     Need::Device("link add t0 type sit local 127.0.0.1 remote 127.0.0.2"),
     Need::Device("fou add port 5555 ipproto 4"),

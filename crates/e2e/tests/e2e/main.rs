@@ -20,13 +20,17 @@
 mod bulk;
 mod datagram;
 mod device;
+mod flood;
+mod follow;
 mod leak;
 mod many;
 mod option;
+mod outer;
 mod path;
 mod plant;
 mod policy;
 mod program;
+mod reflect;
 mod require;
 mod segment;
 mod switch;
@@ -65,6 +69,10 @@ fn main() -> ExitCode {
         many::TESTS,
         leak::TESTS,
         program::TESTS,
+        reflect::TESTS,
+        follow::TESTS,
+        outer::TESTS,
+        flood::TESTS,
         switch::TESTS,
         path::TESTS,
         policy::TESTS,

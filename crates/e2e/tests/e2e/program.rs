@@ -1,12 +1,16 @@
 //! Programs that know nothing of us, from Debian's packages: curl from nginx, scp and sftp to
-//! sshd, iperf3 in both directions. All of them as nobody.
+//! sshd, iperf3 in both directions. All of them as nobody; and the same servers on a host that
+//! reflects.
 
-use crate::{Test, require::Need, require::program};
+use crate::{
+    Test,
+    require::{ACROSS, Need, program},
+};
 use dynencap_e2e::{
-    Audit, Exit, Program, Topology,
+    Audit, Exit, Place, Program, Topology,
     audit::Plain,
     payload::{Stream, hex},
-    topology::{SERVER, SERVER4, gateway, rules},
+    topology::{CLIENT, CLIENT4, SERVER, SERVER4, VNI, gateway, rules},
 };
 use sha2::{Digest, Sha256};
 use std::{
@@ -25,6 +29,15 @@ const SSH: &[Need] = &[
     Need::Program("ssh-keygen"),
 ];
 const IPERF: &[Need] = &[Need::Program("iperf3")];
+const NGINX_ACROSS: &[Need] = &[ACROSS, Need::Program("nginx"), Need::Program("curl")];
+const SSH_ACROSS: &[Need] = &[
+    ACROSS,
+    Need::Program("sshd"),
+    Need::Program("scp"),
+    Need::Program("ssh"),
+    Need::Program("ssh-keygen"),
+];
+const IPERF_ACROSS: &[Need] = &[ACROSS, Need::Program("iperf3")];
 
 /// In a cgroup without a policy they are bystanders; in one with a default exit all that they
 /// send takes it.
@@ -60,7 +73,63 @@ pub(crate) const TESTS: &[Test] = &[
     ("program::iperf3_through_udp", IPERF, || {
         through("iperf3-udp", Exit::udp(gateway(5), 16), iperf)
     }),
+    ("program::nginx_reflects", NGINX_ACROSS, || {
+        reflected("nginx", curl)
+    }),
+    ("program::sshd_reflects", SSH_ACROSS, || {
+        reflected("sshd", scp)
+    }),
+    ("program::iperf3_reflects", IPERF_ACROSS, || {
+        reflected("iperf3", iperf)
+    }),
 ];
+
+/// Who serves and who comes.
+struct Roles<'a> {
+    topology: &'a Topology,
+    server: Place<'a>,
+    client: Place<'a>,
+    /// Of the server, of both families.
+    addresses: [IpAddr; 2],
+}
+
+impl<'a> Roles<'a> {
+    /// The client's host is the one with an exit.
+    fn usual(topology: &'a Topology) -> Self {
+        Self {
+            topology,
+            server: topology.at_server(),
+            client: topology.at_client(),
+            addresses: [SERVER.into(), SERVER4.into()],
+        }
+    }
+
+    /// The server's host is the one that reflects.
+    fn mirrored(topology: &'a Topology) -> Self {
+        Self {
+            topology,
+            server: topology.at_client(),
+            client: topology.at_server(),
+            addresses: [CLIENT.into(), CLIENT4.into()],
+        }
+    }
+}
+
+/// The server's host reflects, and neither program knows: the tunnel of the clients is a router's.
+fn reflected(test: &str, scenario: Scenario) {
+    let topology = Topology::reflecting();
+    topology.tunnel_by_kernel(gateway(1), VNI);
+    let capture = topology.mirror(&format!("program-{test}"));
+    scenario(&Roles::mirrored(&topology));
+    let (mirror, _) = capture.finish();
+    mirror.assert_mirrored();
+    assert!(mirror.history.len() > 100, "{mirror}");
+    for path in mirror.paths.keys() {
+        let header = path.udp.as_ref().map(|(_, header)| &header[4..7]);
+        assert_eq!(header, Some(&[0, 0, 42][..]), "{mirror}");
+    }
+    assert_eq!(topology.drops(), [], "{mirror}");
+}
 
 fn through(test: &str, exit: Exit, scenario: Scenario) {
     let audit = run(test, Some(&exit), scenario);
@@ -70,7 +139,7 @@ fn through(test: &str, exit: Exit, scenario: Scenario) {
 }
 
 /// What a scenario does in the topology: serve, fetch, compare.
-type Scenario = fn(&Topology);
+type Scenario = fn(&Roles);
 
 fn bystander(test: &str, scenario: Scenario) {
     let audit = run(test, None, scenario);
@@ -90,7 +159,7 @@ fn run(test: &str, exit: Option<&Exit>, scenario: Scenario) -> Audit {
         Plain::Allowed
     };
     let capture = topology.audit_by(&format!("program-{test}"), rules(plain));
-    scenario(&topology);
+    scenario(&Roles::usual(&topology));
     let (audit, _) = capture.finish();
     audit.assert_clean();
     audit
@@ -122,15 +191,16 @@ fn hash_of(path: &PathBuf) -> String {
     hex(&Sha256::digest(fs::read(path).unwrap()))
 }
 
-/// Waits until someone listens in S.
-fn listening(topology: &Topology, server: &mut Program, port: u16) {
+/// Waits until someone listens there.
+fn listening(roles: &Roles, server: &mut Program, port: u16) {
     server.wait_until("listening", Duration::from_secs(15), |_| {
-        let attempt = || Ok(TcpStream::connect((SERVER, port)).is_ok());
-        topology.server.in_namespace(attempt).unwrap()
+        let attempt = || Ok(TcpStream::connect((roles.addresses[0], port)).is_ok());
+        roles.server.namespace.in_namespace(attempt).unwrap()
     });
 }
 
-fn curl(topology: &Topology) {
+fn curl(roles: &Roles) {
+    let topology = roles.topology;
     let scratch = topology.scratch().display().to_string();
     let (_, expected) = file(topology, "big", 20_000_000);
     let configuration = format!(
@@ -145,9 +215,9 @@ fn curl(topology: &Topology) {
     let configured = topology.scratch().join("nginx.conf");
     fs::write(&configured, configuration).unwrap();
     let arguments = ["-e", "stderr", "-c", configured.to_str().unwrap()];
-    let mut server = topology.at_server().spawn(&path("nginx"), arguments, &[]);
-    listening(topology, &mut server, 8080);
-    for to in [IpAddr::from(SERVER), SERVER4.into()] {
+    let mut server = roles.server.spawn(&path("nginx"), arguments, &[]);
+    listening(roles, &mut server, 8080);
+    for to in roles.addresses {
         let url = format!("http://{}:8080/big", bracketed(to));
         let got = topology.scratch().join("got");
         let output = got.to_str().unwrap();
@@ -162,8 +232,8 @@ fn curl(topology: &Topology) {
             output,
             &url,
         ];
-        topology
-            .at_client()
+        roles
+            .client
             .spawn(&path("curl"), arguments, &[])
             .output(Duration::from_secs(60));
         assert_eq!(hash_of(&got), expected, "{url}");
@@ -171,13 +241,14 @@ fn curl(topology: &Topology) {
     }
 }
 
-fn scp(topology: &Topology) {
+fn scp(roles: &Roles) {
+    let topology = roles.topology;
     let scratch = topology.scratch().display().to_string();
     for key in ["host_key", "user_key"] {
         let at = format!("{scratch}/{key}");
         let arguments = ["-q", "-t", "ed25519", "-N", "", "-f", &at];
-        topology
-            .at_server()
+        roles
+            .server
             .spawn(&path("ssh-keygen"), arguments, &[])
             .output(Duration::from_secs(20));
     }
@@ -188,15 +259,14 @@ fn scp(topology: &Topology) {
     );
     let configured = format!("{scratch}/sshd.conf");
     fs::write(&configured, configuration).unwrap();
-    let mut server =
-        topology
-            .at_server()
-            .spawn(&path("sshd"), ["-D", "-e", "-f", &configured], &[]);
-    listening(topology, &mut server, 2222);
+    let mut server = roles
+        .server
+        .spawn(&path("sshd"), ["-D", "-e", "-f", &configured], &[]);
+    listening(roles, &mut server, 2222);
 
     let (sent, expected) = file(topology, "sent", 10_000_000);
     let identity = format!("{scratch}/user_key");
-    for to in [IpAddr::from(SERVER), SERVER4.into()] {
+    for to in roles.addresses {
         let there = format!("nobody@{}:{scratch}/there", bracketed(to));
         let back = topology.scratch().join("back");
         for (from, to) in [
@@ -220,8 +290,8 @@ fn scp(topology: &Topology) {
                 from,
                 to,
             ];
-            topology
-                .at_client()
+            roles
+                .client
                 .spawn(&path("scp"), arguments, &[])
                 .output(Duration::from_secs(60));
         }
@@ -231,25 +301,21 @@ fn scp(topology: &Topology) {
     }
 }
 
-fn iperf(topology: &Topology) {
-    let temporary = topology.scratch().to_str().unwrap();
+fn iperf(roles: &Roles) {
+    let temporary = roles.topology.scratch().to_str().unwrap();
     let environment = [("TMPDIR", temporary)];
     let arguments = ["-s", "-p", "5201", "--forceflush"];
-    let mut server = topology
-        .at_server()
-        .spawn(&path("iperf3"), arguments, &environment);
+    let mut server = roles.server.spawn(&path("iperf3"), arguments, &environment);
     // Its first connection would be the one that looks whether it listens.
     server.wait_for("Server listening", Duration::from_secs(15));
-    for to in [IpAddr::from(SERVER), SERVER4.into()] {
+    for to in roles.addresses {
         for direction in [&[][..], &["-R"]] {
             let to = to.to_string();
             // As much as the capture holds, however late it is looked at.
             let mut arguments = vec!["-c", &to, "-p", "5201", "-J", "-t", "2", "-b", "500M"];
             arguments.extend(direction);
             let began = Instant::now();
-            let mut client = topology
-                .at_client()
-                .spawn(&path("iperf3"), arguments, &environment);
+            let mut client = roles.client.spawn(&path("iperf3"), arguments, &environment);
             let report: serde_json::Value =
                 serde_json::from_str(&client.output(Duration::from_secs(60))).unwrap();
             let sum = |side: &str| report["end"][side]["bytes"].as_u64().unwrap();
