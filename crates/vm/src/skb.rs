@@ -127,8 +127,8 @@ impl Skb {
         self.move_marks(|at| at.saturating_sub(header));
     }
 
-    /// The linear part from the link-layer header's place on.
-    pub(crate) fn from_link_header(&self) -> &[u8] {
+    /// The linear part from the place of the link-layer header on, itself included.
+    pub(crate) fn link_header_on(&self) -> &[u8] {
         let from = self.start - self.in_front;
         self.buffer
             .get(from..self.start + self.linear_len)

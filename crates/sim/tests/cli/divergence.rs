@@ -5,8 +5,8 @@ use crate::output::names;
 use crate::program::{Run, capture, replay, repository, run};
 use std::path::Path;
 
-/// The section with the traffic control programs.
-const SECTION: &str = "classifier";
+/// The section of what the programs call: it has what makes the headers.
+const SECTION: &str = ".text";
 /// The next header of IPv6 in IPv6, and one that means nothing.
 const IPV6_INSIDE: u8 = 41;
 const WRONG: u8 = 43;

@@ -77,7 +77,7 @@ pub(super) fn load_bytes_relative(a: [u64; 5], memory: &mut Memory) -> Answer {
     context(a[0])?;
     let is_near = a[1] as u32 <= 0xffff;
     load(a, memory, |skb| match a[4] & 0xffff_ffff {
-        START_MAC if is_near => Some(skb.from_link_header()),
+        START_MAC if is_near => Some(skb.link_header_on()),
         START_NET if is_near => skb
             .data()
             .get(..skb.linear_len())?

@@ -1,5 +1,7 @@
 //! Reflection on the real kernel with real sockets: replies take the path by which packets came.
 
+mod follow;
 mod packet;
 mod stage;
 mod tcp;
+mod udp;

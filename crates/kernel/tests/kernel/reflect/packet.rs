@@ -175,11 +175,24 @@ impl Via {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Left {
     pub(crate) via: Option<Via>,
+    /// Where the outer headers come from, if it has any.
+    pub(crate) outer_from: Option<IpAddr>,
     pub(crate) class: u8,
     pub(crate) from: End,
     pub(crate) to: End,
     /// TCP's, or the payload of UDP.
     pub(crate) segment: Segment,
+}
+
+impl Left {
+    /// The path that it takes back, if it takes one: from the tunnel's end.
+    #[track_caller]
+    pub(crate) fn path(&self) -> Option<&Via> {
+        if let Some(from) = self.outer_from {
+            assert!(TUNNEL.contains(&from.to_string().as_str()), "{from}");
+        }
+        self.via.as_ref()
+    }
 }
 
 /// Source, destination, protocol, traffic class, payload.
@@ -208,8 +221,8 @@ pub(crate) fn read(bytes: &[u8], custom_len: usize) -> Option<Left> {
         }
         _ => (None, bytes),
     };
+    let outer_from = via.is_some().then_some(from);
     if via.is_some() {
-        assert!(ends.contains(&from), "the outer source is the tunnel's end");
         assert_eq!(class & !3, read_ip(inner).3 & !3, "DSCP is copied");
     }
     let (from, to, protocol, class, rest) = read_ip(inner);
@@ -232,6 +245,7 @@ pub(crate) fn read(bytes: &[u8], custom_len: usize) -> Option<Left> {
     };
     Some(Left {
         via,
+        outer_from,
         class,
         from: (from, port(0)),
         to: (to, port(2)),

@@ -7,7 +7,7 @@ use dynencap_abi::{Config, Event, Reason, TunnelSpec};
 use dynencap_kernel::{DeviceProgram, Error, Lab, Loaded, sys};
 use std::{
     fs,
-    io::IoSlice,
+    io::{IoSlice, Read},
     net::IpAddr,
     os::{
         fd::{AsFd, OwnedFd},
@@ -109,6 +109,15 @@ impl Stage {
         self.on_host(|| fs::write(format!("/proc/sys/net/{name}"), value).unwrap());
     }
 
+    /// Gives every packet that comes in this mark, as a firewall would.
+    pub(crate) fn mark_what_comes(&self, mark: u32) {
+        self.on_host(|| {
+            run("nft add table inet t");
+            run("nft add chain inet t c { type filter hook prerouting priority 0; }");
+            run(&format!("nft add rule inet t c meta mark set {mark}"));
+        });
+    }
+
     /// Makes a cgroup below the lab's; its id.
     pub(crate) fn make_cgroup(&self, name: &str) -> u64 {
         let path = self.lab.cgroup().child(name).unwrap();
@@ -135,7 +144,7 @@ impl Stage {
         let ethertype = if packet[0] >> 4 == 6 { 0x86dd } else { 0x0800 };
         let mut header = self.ethernet.to_vec();
         header.extend([2, 0, 0, 0, 0, 1]);
-        header.extend((ethertype as u16).to_be_bytes());
+        header.extend(u16::to_be_bytes(ethertype));
         let pieces = [IoSlice::new(&header), IoSlice::new(packet)];
         sys::send_frame(self.wire.as_fd(), self.link, ethertype, &pieces).unwrap();
     }
@@ -145,11 +154,12 @@ impl Stage {
         let end = Instant::now() + time;
         loop {
             let rest = end.saturating_duration_since(Instant::now());
-            if rest.is_zero() || !sys::wait_readable(self.wire.as_fd(), rest).unwrap() {
+            let waited = !rest.is_zero() && sys::wait_readable(self.wire.as_fd(), rest).unwrap();
+            if !waited {
                 return None;
             }
             let mut frame = [0; 4096];
-            let (length, _) = rustix_read(&self.wire, &mut frame);
+            let length = read_frame(&self.wire, &mut frame);
             let bytes = &frame[14..length];
             if let Some(left) = read(bytes, self.custom_len) {
                 return Some(left);
@@ -163,10 +173,12 @@ impl Stage {
         self.left_within(Duration::from_secs(3)).expect("a packet")
     }
 
-    /// Nothing leaves.
+    /// Nothing leaves for that port, though a packet and its repetition might.
     #[track_caller]
-    pub(crate) fn nothing_left(&self) {
-        assert_eq!(self.left_within(Duration::from_millis(150)), None);
+    pub(crate) fn nothing_left_for(&self, port: u16) {
+        while let Some(left) = self.left_within(Duration::from_millis(500)) {
+            assert_ne!(left.to.1, port, "{left:?}");
+        }
     }
 
     pub(crate) fn event(&self, event: Event) -> u64 {
@@ -178,10 +190,9 @@ impl Stage {
     }
 }
 
-fn rustix_read(socket: &OwnedFd, into: &mut [u8]) -> (usize, ()) {
-    use std::io::Read;
+fn read_frame(socket: &OwnedFd, into: &mut [u8]) -> usize {
     let mut file = fs::File::from(socket.try_clone().unwrap());
-    (file.read(into).unwrap(), ())
+    file.read(into).unwrap()
 }
 
 /// Gives the host its addresses and routes; the uplink's Ethernet address.
@@ -248,10 +259,14 @@ impl<'s> Client<'s> {
         self.stage.send(&via.wrap(&packet));
     }
 
-    /// The server's next packet; what it holds counts as received.
+    /// The server's next packet; what it holds counts as received. What others get is none of
+    /// this one's business.
     #[track_caller]
     pub(crate) fn receive(&mut self) -> Left {
-        let left = self.stage.left();
+        let mut left = self.stage.left();
+        while left.to != self.own {
+            left = self.stage.left();
+        }
         assert_eq!((left.from, left.to), (self.server, self.own));
         let segment = &left.segment;
         let length = segment.payload.len() as u32 + u32::from(segment.flags & (SYN | FIN) != 0);
@@ -266,7 +281,7 @@ impl<'s> Client<'s> {
         let answer = self.receive();
         assert_eq!(answer.segment.flags & (SYN | ACK), SYN | ACK);
         self.send(via, ACK, &[]);
-        answer.via
+        answer.path().cloned()
     }
 }
 

@@ -3,23 +3,22 @@
 
 use super::{
     packet::{ACK, FIN, Left, RST, SYN, Via, via, via_udp},
-    stage::{Client, GATEWAYS, SERVER, Stage},
+    stage::{Client, GATEWAYS, SERVER, Stage, gateway},
 };
 use crate::{
-    client::{get, set},
+    client::{get, mark, policy, set},
     require::require,
 };
 use dynencap_abi::{
     Event, Reason, TunnelSpec,
-    option::{ENCAP_GW, ENCAP_REFLECT, ENCAP_UDP, REFLECT_PATH},
+    option::{ENCAP_GW, ENCAP_REFLECT, ENCAP_UDP, REFLECT_DSCP, REFLECT_MARK, REFLECT_PATH},
 };
 use std::{
     io::{Read, Write},
     net::{TcpListener, TcpStream},
-    time::Duration,
 };
 
-const PORT: u16 = 7000;
+pub(crate) const PORT: u16 = 7000;
 /// 4 bytes of GUE with 4 of private data, for IPv6.
 const GUE: [u8; 8] = [0x01, 41, 0, 0, 0xca, 0xfe, 0xba, 0xbe];
 /// Geneve with VNI 0x123456 and one option, for IPv6.
@@ -36,15 +35,15 @@ pub(crate) fn server(stage: &Stage, address: &str) -> TcpListener {
     })
 }
 
-fn accept(listener: &TcpListener) -> TcpStream {
+pub(crate) fn accept(listener: &TcpListener) -> TcpStream {
     let (server, _) = listener.accept().unwrap();
     server.set_nodelay(true).unwrap();
     server
 }
 
 #[track_caller]
-fn assert_via(left: &Left, via: &Via) {
-    assert_eq!(left.via.as_ref(), Some(via));
+pub(crate) fn assert_via(left: &Left, via: &Via) {
+    assert_eq!(left.path(), Some(via));
 }
 
 #[test]
@@ -104,5 +103,185 @@ fn every_packet_from_the_syn_ack_to_the_last_leaves_as_the_syn_came() {
         assert_eq!(stage.event(Event::ReflectTaken), 1);
         assert_eq!(stage.loaded.reflected().unwrap(), []);
         assert_eq!(stage.counted(Reason::NoGateway), 0);
+    }
+}
+
+#[test]
+fn syn_cookies_and_retransmitted_syn_acks_leave_as_the_syn_came() {
+    if !require(&[]) {
+        return;
+    }
+    let path = via(GATEWAYS[0]);
+    for cookies in ["2", "0"] {
+        let mut stage = Stage::new(0);
+        stage.tunnel(&path, false, TunnelSpec::FIXED);
+        stage.sysctl("ipv4/tcp_syncookies", cookies);
+        let listener = server(&stage, SERVER[0]);
+        let mut client = Client::new(&stage, 40001, (SERVER[0], PORT));
+        client.send(&path, SYN, &[]);
+        let first = client.receive();
+        assert_via(&first, &path);
+        if cookies == "0" {
+            let again = client.receive();
+            assert_eq!(again, first, "after a second");
+        }
+        client.send(&path, ACK, b"hello");
+        let mut server = accept(&listener);
+        assert_via(&client.receive(), &path);
+        server.write_all(b"welcome").unwrap();
+        assert_via(&client.receive(), &path);
+        assert_eq!(stage.event(Event::ReflectTaken), 1, "{cookies}");
+    }
+}
+
+#[test]
+fn the_reset_of_a_refused_connection_leaves_as_the_syn_came() {
+    if !require(&[]) {
+        return;
+    }
+    let path = via(GATEWAYS[0]);
+    let mut stage = Stage::new(0);
+    stage.tunnel(&path, false, TunnelSpec::FIXED);
+    let mut client = Client::new(&stage, 40002, (SERVER[0], PORT));
+    client.send(&path, SYN, &[]);
+    let reset = client.receive();
+    assert_eq!(reset.segment.flags & RST, RST);
+    assert_via(&reset, &path);
+    // What came in the clear is answered in the clear.
+    let other = Client::new(&stage, 40003, (SERVER[0], PORT)).packet(SYN, &[]);
+    stage.send(&other);
+    assert_eq!(stage.left().via, None);
+    // The root's policy speaks for the kernel.
+    let id = 1;
+    stage.loaded.set_policy(id, &policy(9)).unwrap();
+    let mut client = Client::new(&stage, 40004, (SERVER[0], PORT));
+    client.send(&path, SYN, &[]);
+    assert_eq!(client.receive().via, None);
+    assert_eq!(stage.event(Event::ReflectRefused), 1);
+}
+
+#[test]
+fn what_was_not_asked_for_is_not_reflected() {
+    if !require(&[]) {
+        return;
+    }
+    let path = via(GATEWAYS[0]);
+    // Neither asked for by the socket nor by a policy; off; a tunnel that is not reflected.
+    for case in 0..3 {
+        let mut stage = Stage::new(0);
+        stage.tunnel(&path, false, TunnelSpec::FIXED);
+        let listener = server(&stage, SERVER[0]);
+        match case {
+            0 => set(&listener, ENCAP_REFLECT, &[]).unwrap(),
+            1 => set(&listener, ENCAP_REFLECT, &[0; 4]).unwrap(),
+            _ => {
+                let spec = TunnelSpec {
+                    header_len: 0,
+                    flags: 0,
+                    format: TunnelSpec::FIXED,
+                    reserved: 0,
+                };
+                stage.loaded.add_tunnel(&path.key(false), &spec).unwrap();
+            }
+        }
+        let mut client = Client::new(&stage, 40005, (SERVER[0], PORT));
+        assert_eq!(client.connect(&path), None, "{case}");
+        let mut server = accept(&listener);
+        server.write_all(b"welcome").unwrap();
+        assert_eq!(client.receive().via, None, "{case}");
+        assert_eq!(stage.loaded.reflected().unwrap(), []);
+        assert_eq!(stage.event(Event::ReflectCaptured), 0);
+    }
+}
+
+#[test]
+fn a_listener_is_the_default_of_its_connections_and_each_may_choose() {
+    if !require(&[]) {
+        return;
+    }
+    let path = via_udp(GATEWAYS[0], 6080, &[]);
+    let mut stage = Stage::new(0);
+    stage.tunnel(&path, false, TunnelSpec::FIXED);
+    let listener = server(&stage, SERVER[0]);
+    let mut client = Client::new(&stage, 40006, (SERVER[0], PORT));
+    client.connect(&path);
+    let mut server = accept(&listener);
+    let reads = get(&server, ENCAP_REFLECT, 4).unwrap();
+    assert_eq!(reads, REFLECT_PATH.to_ne_bytes(), "inherited");
+    assert_eq!(get(&server, ENCAP_GW, 16).unwrap(), gateway(&path));
+    assert_eq!(get(&server, ENCAP_UDP, 4).unwrap(), [0, 0, 0x17, 0xc0]);
+    assert_eq!(mark(&server), 0x00b0_0000, "sentinel and 48 bytes");
+
+    // What the application chooses is not followed away from it.
+    let chosen = via(GATEWAYS[1]);
+    set(&server, ENCAP_UDP, &[]).unwrap();
+    set(&server, ENCAP_GW, &gateway(&chosen)).unwrap();
+    server.write_all(b"one").unwrap();
+    let left = client.receive();
+    assert_eq!(left.via.map(|via| via.gateway), Some(chosen.gateway));
+    client.send(&path, ACK, b"hello");
+    let left = client.receive();
+    assert_eq!(left.via.map(|via| via.gateway), Some(chosen.gateway));
+    assert_eq!(stage.event(Event::ReflectMoved), 0);
+    // Another listener's connections are none of this one's.
+    let other = stage.on_host(|| TcpListener::bind((SERVER[0], PORT + 1)).unwrap());
+    let mut client = Client::new(&stage, 40007, (SERVER[0], PORT + 1));
+    assert_eq!(client.connect(&path), None);
+    drop(other);
+}
+
+#[test]
+fn the_mark_of_a_request_is_that_of_its_exit_where_the_kernel_takes_it() {
+    if !require(&[]) {
+        return;
+    }
+    let path = via(GATEWAYS[0]);
+    for accept_mark in ["0", "1"] {
+        let mut stage = Stage::new(0);
+        stage.tunnel(&path, false, TunnelSpec::FIXED);
+        stage.sysctl("ipv4/tcp_fwmark_accept", accept_mark);
+        let listener = server(&stage, SERVER[0]);
+        let mut client = Client::new(&stage, 40008, (SERVER[0], PORT));
+        assert_eq!(client.connect(&path).as_ref(), Some(&path));
+        assert_eq!(mark(&accept(&listener)), 0x00a8_0000);
+    }
+}
+
+#[test]
+fn dscp_and_mark_are_those_of_the_syn() {
+    if !require(&[]) {
+        return;
+    }
+    let path = via(GATEWAYS[0]);
+    let bits = REFLECT_PATH | REFLECT_DSCP | REFLECT_MARK;
+    for (asked, server_at) in [
+        (bits, SERVER[0]),
+        (bits, SERVER[1]),
+        (REFLECT_DSCP | REFLECT_MARK, SERVER[0]),
+        (REFLECT_DSCP | REFLECT_MARK, SERVER[1]),
+    ] {
+        let mut stage = Stage::new(0);
+        stage.tunnel(&path, !server_at.contains(':'), TunnelSpec::FIXED);
+        stage.mark_what_comes(0x1200_0034);
+        let listener = server(&stage, server_at);
+        set(&listener, ENCAP_REFLECT, &asked.to_ne_bytes()).unwrap();
+        let mut client = Client::new(&stage, 40009, (server_at, PORT));
+        // DSCP 46, and ECN that is the packet's own.
+        client.class = 0xb8 | 1;
+        client.send(&path, SYN, &[]);
+        let answer = client.receive();
+        assert_eq!(answer.class, 0xb8, "{asked}");
+        client.send(&path, ACK, &[]);
+        let mut server = accept(&listener);
+        server.write_all(b"welcome").unwrap();
+        let left = client.receive();
+        assert_eq!(left.class, 0xb8, "{asked}");
+        assert_eq!(left.via.is_some(), asked & REFLECT_PATH != 0);
+        let ours = if asked & REFLECT_PATH == 0 {
+            0
+        } else {
+            0x00a8_0000
+        };
+        assert_eq!(mark(&server), 0x1200_0034 | ours);
     }
 }
