@@ -1,5 +1,6 @@
 //! Tests that need the inside: hand-assembled programs on a machine of their own.
 
+mod arrival;
 mod frame;
 mod fuzz;
 mod hook;

@@ -1,6 +1,6 @@
 //! Packets of the sockets' flow, bare, in our tunnels, and quoted by ICMP errors.
 
-use crate::{GATEWAY, GATEWAY4, LOCAL, REMOTE};
+use crate::{GATEWAY, GATEWAY4, KERNELS, LOCAL, REMOTE};
 use proptest::prelude::*;
 
 pub(crate) fn v6(address: [u8; 4]) -> [u8; 16] {
@@ -161,4 +161,68 @@ pub(crate) fn any_packet() -> impl Strategy<Value = Vec<u8>> {
         2 => error,
         1 => prop::collection::vec(any::<u8>(), 0..200),
     ]
+}
+
+/// What comes by a tunnel to the sockets' flow: segments near what they expect, datagrams, from one
+/// of two gateways.
+pub(crate) fn any_arrival() -> impl Strategy<Value = Vec<u8>> {
+    let segment = (
+        90..115u32,
+        0..60u32,
+        prop::sample::select(vec![2u8, 16, 16, 16, 18, 17, 4]),
+    );
+    let inner = (
+        any::<bool>(),
+        prop::sample::select(vec![6u8, 6, 6, 17]),
+        segment,
+        0..20usize,
+    )
+        .prop_map(
+            |(six, protocol, (sequence, acknowledgement, flags), payload)| {
+                let mut bytes = packet(six, protocol, false, &vec![1; payload], &[]);
+                let at = if six { 40 } else { 20 };
+                if protocol == 6 {
+                    bytes[at + 4..at + 8].copy_from_slice(&sequence.to_be_bytes());
+                    bytes[at + 8..at + 12].copy_from_slice(&acknowledgement.to_be_bytes());
+                    bytes[at + 13] = flags;
+                }
+                bytes
+            },
+        );
+    let ends = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
+    (
+        ends,
+        inner,
+        prop::option::weighted(0.1, (0..80usize, any::<u8>())),
+    )
+        .prop_map(|((six, udp, kernels, other), inner, noise)| {
+            let mut outer = tunnelled(six, udp, false, &inner);
+            if six {
+                // The last byte of the source.
+                outer[23] = if other { 7 } else { 9 };
+                if kernels {
+                    outer[24..40].copy_from_slice(&KERNELS);
+                }
+            }
+            if let Some((at, byte)) = noise
+                && let Some(place) = outer.get_mut(at)
+            {
+                *place = byte;
+            }
+            outer
+        })
+}
+
+/// What stands inside a tunnel's packet; all of it where that cannot be told.
+pub(crate) fn inner(packet: &[u8]) -> &[u8] {
+    let (header, protocol) = match packet.first().map(|byte| byte >> 4) {
+        Some(4) => (20, packet.get(9)),
+        _ => (40, packet.get(6)),
+    };
+    let at = match protocol {
+        Some(4 | 41) => header,
+        Some(17) => header + 8,
+        _ => 0,
+    };
+    packet.get(at..).unwrap_or(packet)
 }
