@@ -197,6 +197,64 @@ fn the_kernels_setting_is_turned_on_and_comes_back() {
     assert_eq!(setting(), "0");
 }
 
+/// What `BPF_MAP_TYPE_NS_STORAGE` would be for: each namespace has an installation, and thereby
+/// settings, tunnels and counters, of its own.
+#[test]
+fn each_network_namespace_has_settings_of_its_own() {
+    if !require(&[]) {
+        return;
+    }
+    let stage = Stage::new();
+    stage.at_host(&format!("ip -6 addr add {END}/64 dev up0 nodad"));
+    stage.at_peer(&format!(
+        "ip sr tunsrc set {EXIT}
+         ip -6 route add {HOST}/128 encap seg6 mode encap.red segs {END} dev up1 mtu 1400"
+    ));
+    let [ours, theirs] = ["ours", "theirs"].map(|name| stage.child_cgroup(name));
+    let up = |uplink, cgroup: &Path| {
+        let cgroup = cgroup.to_str().unwrap().to_owned();
+        ["up", "--uplink", uplink, "--cgroup"]
+            .map(str::to_owned)
+            .into_iter()
+            .chain([cgroup])
+            .collect::<Vec<_>>()
+    };
+    let host_up = up("up0", &ours);
+    let host_up: Vec<&str> = host_up.iter().map(String::as_str).collect();
+    let peer_up = up("up1", &theirs);
+    let peer_up: Vec<&str> = peer_up.iter().map(String::as_str).collect();
+    stage
+        .dynencap(&[&host_up[..], &["--reflect"]].concat())
+        .exits(0);
+    stage.dynencap_at_peer(&peer_up).exits(0);
+    stage.dynencap(&["status"]).exits(0);
+    stage.dynencap_at_peer(&["status"]).exits(0);
+    let accept = format!("cat {ACCEPT}");
+    assert_eq!(stage.at_host(&accept), "1\n");
+    assert_eq!(stage.at_peer(&accept), "0\n");
+
+    let tunnel = ["tunnel", "add", "--address", END, "--carries", "ipv6"];
+    stage
+        .dynencap(&[&tunnel[..], &["--reflect"]].concat())
+        .exits(0);
+    let policy = ["policy", "set", "--cgroup", ours.to_str().unwrap()];
+    let rules = ["--reflect", EXIT, "--reflect-default", "path"];
+    stage.dynencap(&[&policy[..], &rules].concat()).exits(0);
+    let server = Server::start(&stage, &ours);
+    assert_eq!(fetch(&stage), "hello");
+    drop(server);
+    let there = stage.dynencap_at_peer(&["stats", "--json"]);
+    let (here, there) = (stage.stats(), there.exits(0).json());
+    let taken = |stats: &serde_json::Value| stats["events"]["reflect_taken"].clone();
+    assert_eq!((taken(&here), taken(&there)), (json!(1), json!(0)));
+    assert!(here["frames"]["encapsulated"].as_u64().unwrap() >= 3);
+    assert_eq!(there["frames"]["encapsulated"], 0);
+    // What one side does is none of the other's.
+    stage.dynencap(&["down"]).exits(0);
+    stage.dynencap_at_peer(&["status"]).exits(0);
+    stage.dynencap_at_peer(&["down"]).exits(0);
+}
+
 #[test]
 fn the_map_is_as_large_as_was_asked() {
     if !require(&[]) {

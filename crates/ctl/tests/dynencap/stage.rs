@@ -129,6 +129,20 @@ impl Stage {
         self.dynencap_command(arguments).output().unwrap().into()
     }
 
+    /// `dynencap` in the peer's network, with pins of its own in the host's BPF file system.
+    pub(crate) fn dynencap_at_peer(&self, arguments: &[&str]) -> Run {
+        let mut command = Command::new("nsenter");
+        command
+            .args(["--target", &self.host.pid(), "--mount"])
+            .arg(format!("--net=/proc/{}/ns/net", self.peer.pid()))
+            .arg(DYNENCAP);
+        if let Some(object) = std::env::var_os("DYNENCAP_OBJECT") {
+            command.arg("--object").arg(object);
+        }
+        command.args(["--pin", "/sys/fs/bpf/peer"]).args(arguments);
+        command.output().unwrap().into()
+    }
+
     /// `up` with the flags that every test needs, and more.
     pub(crate) fn up(&self, more: &[&str]) -> Run {
         let cgroup = self.cgroup().to_str().unwrap();
