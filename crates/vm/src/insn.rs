@@ -1,5 +1,6 @@
 //! Decodes eBPF instructions (RFC 9669, v4) once, into a form that the interpreter can
-//! dispatch on without looking at bits. Owns opcode numbers; knows nothing of execution.
+//! dispatch on without looking at bits. Owns opcode numbers; knows nothing of execution. Which
+//! instructions run two at a time is left to [`crate::pair`].
 //!
 //! Decoding is total: what is no instruction becomes [`Op::Invalid`], a fault only if it is
 //! reached. Slots keep their index, so that line info and jumps need no translation.
@@ -114,6 +115,13 @@ pub(crate) enum Op {
     Invalid,
 }
 
+impl Op {
+    /// As it stands in [`Insn::code`].
+    pub(crate) const fn code(self) -> u16 {
+        self as u16
+    }
+}
+
 /// An atomic operation, from the immediate of a `BPF_ATOMIC` store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Atomic {
@@ -151,13 +159,13 @@ impl Atomic {
 /// One decoded instruction slot.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Insn {
-    pub(crate) op: Op,
+    /// What is dispatched on: [`Op::code`], or that of a pair ([`crate::pair`]).
+    pub(crate) code: u16,
     pub(crate) dst: u8,
     pub(crate) src: u8,
-    /// The opcode as it stood, for reports.
-    pub(crate) code: u8,
     /// Loads, stores: the offset. Jumps, local calls: the target's slot.
     pub(crate) offset: u32,
+    /// Of [`Op::Invalid`], the opcode as it stood, for reports.
     pub(crate) imm: u64,
 }
 
@@ -176,14 +184,13 @@ pub(crate) fn decode(raw: &[bpf_insn]) -> Vec<Insn> {
     out
 }
 
-const fn invalid(code: u8) -> Insn {
+const fn invalid(opcode: u8) -> Insn {
     Insn {
-        op: Op::Invalid,
+        code: Op::Invalid.code(),
         dst: 0,
         src: ZERO,
-        code,
         offset: NOWHERE,
-        imm: 0,
+        imm: opcode as u64,
     }
 }
 
@@ -214,14 +221,14 @@ fn decode_one(raw: &[bpf_insn], index: usize, insn: &bpf_insn) -> Insn {
         _ => i32::from(insn.off).cast_unsigned(),
     };
     let base = if insn.code & 7 == 1 { src } else { dst };
+    let op = match base {
+        FRAME_POINTER => in_frame(op, insn.off),
+        _ => op,
+    };
     Insn {
-        op: match base {
-            FRAME_POINTER => in_frame(op, insn.off),
-            _ => op,
-        },
+        code: op.code(),
         dst,
         src,
-        code: insn.code,
         offset,
         imm,
     }

@@ -2,11 +2,15 @@
 //! are someone else's ([`Helpers`]).
 //!
 //! The interpreter can pause after any number of instructions and go on: that is the budget,
-//! and it lets a test act as another CPU between two instructions.
+//! and it lets a test act as another CPU between two instructions. While the limit is far, it
+//! runs pairs ([`crate::pair`]) and looks at the limit only where a program could go round in
+//! circles; near the limit, single instructions.
 
 use crate::fault::{Access, FaultKind};
 use crate::insn::{Atomic, Insn, Op};
 use crate::memory::{Memory, STACK_FRAMES, context_address, frame_pointer};
+use crate::object::Program;
+use crate::pair::{Pair, Single};
 
 /// What a run cost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,36 +41,51 @@ pub(crate) enum Stop {
     Paused,
 }
 
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Frame {
     return_to: usize,
     saved: [u64; 4],
 }
 
+/// More than there are: any byte is an index.
+const REGISTERS: usize = 256;
+
 /// The state of one run.
+#[derive(Clone, Debug)]
 pub(crate) struct Cpu {
-    registers: [u64; 16],
+    registers: [u64; REGISTERS],
     pc: usize,
     depth: usize,
     frames: [Frame; STACK_FRAMES],
     pub(crate) meter: Meter,
 }
 
+/// The opcode of 64-bit atomic operations, for reports.
+const ATOMIC: u8 = 0xdb;
 /// What r1 to r5 hold after a helper call: nothing that can be used as a pointer.
 const CLOBBERED: u64 = 0xdead_dead_dead_0000;
 
 impl Cpu {
     pub(crate) fn new() -> Self {
-        let mut registers = [0; 16];
-        registers[1] = context_address();
-        registers[10] = frame_pointer(0);
-        Self {
-            registers,
+        let mut cpu = Self {
+            registers: [0; REGISTERS],
             pc: 0,
             depth: 0,
             frames: [Frame::default(); STACK_FRAMES],
             meter: Meter::default(),
-        }
+        };
+        cpu.reset();
+        cpu
+    }
+
+    /// Stands before the first instruction of a program, with the context in r1.
+    pub(crate) fn reset(&mut self) {
+        self.registers[..11].fill(0);
+        self.registers[1] = context_address();
+        self.registers[10] = frame_pointer(0);
+        self.pc = 0;
+        self.depth = 0;
+        self.meter = Meter::default();
     }
 
     /// The slot at which it stands: after a fault, the one that faulted.
@@ -77,282 +96,359 @@ impl Cpu {
     /// Runs until the program ends or `limit` instructions are executed in all.
     pub(crate) fn run(
         &mut self,
+        program: &Program,
+        memory: &mut Memory,
+        helpers: &mut impl Helpers,
+        limit: u64,
+    ) -> Result<Stop, FaultKind> {
+        // Between two looks at the limit it only goes forward: at most once through the program.
+        let far = limit.saturating_sub(program.code.len() as u64);
+        if self.meter.instructions < far {
+            match self.execute::<true>(&program.joined, memory, helpers, far) {
+                Ok(Stop::Paused) => {}
+                ended => return ended,
+            }
+        }
+        self.execute::<false>(&program.code, memory, helpers, limit)
+    }
+
+    /// `FAR`: the limit is only looked at where the program goes back.
+    #[expect(
+        clippy::too_many_lines,
+        reason = "one line per instruction: a table, not logic"
+    )]
+    #[inline(never)]
+    fn execute<const FAR: bool>(
+        &mut self,
         code: &[Insn],
         memory: &mut Memory,
         helpers: &mut impl Helpers,
         limit: u64,
     ) -> Result<Stop, FaultKind> {
         let mut pc = self.pc;
-        let mut executed = self.meter.instructions;
-        let result = self.execute(code, memory, helpers, limit, &mut pc, &mut executed);
-        self.pc = pc;
-        self.meter.instructions = executed;
-        result
-    }
-
-    #[expect(
-        clippy::too_many_lines,
-        reason = "one arm per instruction: a table, not logic"
-    )]
-    #[inline(always)]
-    fn execute(
-        &mut self,
-        code: &[Insn],
-        memory: &mut Memory,
-        helpers: &mut impl Helpers,
-        limit: u64,
-        pc_out: &mut usize,
-        executed: &mut u64,
-    ) -> Result<Stop, FaultKind> {
-        let mut pc = *pc_out;
+        // Executed so far, less `pc`: straight on, one counts for both.
+        let mut ahead = self.meter.instructions.wrapping_sub(pc as u64);
         macro_rules! r {
             ($index:expr) => {
-                self.registers[usize::from($index & 15)]
+                self.registers[usize::from($index)]
             };
         }
+        // The instruction at hand counts, unless nothing of it was done.
         macro_rules! stop {
-            ($result:expr) => {{
-                *pc_out = pc;
+            ($result:expr, $counts:literal) => {{
+                self.pc = pc;
+                self.meter.instructions = ahead.wrapping_add(pc as u64).wrapping_add($counts);
                 return $result;
             }};
         }
+        macro_rules! fault {
+            ($kind:expr) => {
+                stop!(Err($kind), 1)
+            };
+        }
+        macro_rules! go {
+            ($target:expr) => {{
+                let target = $target;
+                ahead = ahead
+                    .wrapping_add(pc as u64 + 1)
+                    .wrapping_sub(target as u64);
+                let back = target <= pc;
+                pc = target;
+                if FAR && back && ahead.wrapping_add(pc as u64) >= limit {
+                    stop!(Ok(Stop::Paused), 0);
+                }
+                continue;
+            }};
+        }
+        macro_rules! operand {
+            ($i:ident) => {
+                r!($i.src).wrapping_add($i.imm)
+            };
+        }
+        macro_rules! alu64 {
+            ($i:ident, |$a:ident, $b:ident| $value:expr) => {{
+                let ($a, $b) = (r!($i.dst), operand!($i));
+                r!($i.dst) = $value;
+            }};
+        }
+        macro_rules! alu32 {
+            ($i:ident, |$a:ident, $b:ident| $value:expr) => {{
+                let ($a, $b) = (r!($i.dst) as u32, operand!($i) as u32);
+                r!($i.dst) = u64::from($value);
+            }};
+        }
+        macro_rules! load {
+            ($i:ident, $bytes:literal, $convert:expr) => {{
+                let address = r!($i.src).wrapping_add(offset($i));
+                match memory.load::<$bytes>(address) {
+                    Some(bytes) => r!($i.dst) = $convert(bytes),
+                    None => fault!(memory_fault(address, $bytes, Access::Read)),
+                }
+            }};
+        }
+        macro_rules! store {
+            ($i:ident, $bytes:literal, $ty:ty) => {{
+                let address = r!($i.dst).wrapping_add(offset($i));
+                let value = (operand!($i) as $ty).to_le_bytes();
+                if memory.store::<$bytes>(address, value).is_none() {
+                    fault!(memory_fault(address, $bytes, Access::Write));
+                }
+            }};
+        }
+        macro_rules! load_frame {
+            ($i:ident, $ty:ty) => {{
+                let bytes = memory.load_frame(self.depth, $i.offset);
+                r!($i.dst) = u64::from(<$ty>::from_le_bytes(bytes));
+            }};
+        }
+        macro_rules! store_frame {
+            ($i:ident, $ty:ty) => {{
+                let value = (operand!($i) as $ty).to_le_bytes();
+                memory.store_frame(self.depth, $i.offset, value);
+            }};
+        }
+        macro_rules! atomic {
+            ($i:ident, $bytes:literal, $ty:ty) => {{
+                let Some(kind) = Atomic::from_imm($i.imm) else {
+                    fault!(FaultKind::Opcode { code: ATOMIC });
+                };
+                let address = r!($i.dst).wrapping_add(offset($i));
+                let Some(old) = memory.load::<$bytes>(address) else {
+                    fault!(memory_fault(address, $bytes, Access::Read));
+                };
+                let old = <$ty>::from_le_bytes(old);
+                let (operand, expected) = (r!($i.src) as $ty, self.registers[0] as $ty);
+                let new = match kind {
+                    Atomic::Add | Atomic::FetchAdd => old.wrapping_add(operand),
+                    Atomic::Or | Atomic::FetchOr => old | operand,
+                    Atomic::And | Atomic::FetchAnd => old & operand,
+                    Atomic::Xor | Atomic::FetchXor => old ^ operand,
+                    Atomic::Exchange => operand,
+                    Atomic::CompareExchange if old == expected => operand,
+                    Atomic::CompareExchange => old,
+                };
+                if memory.store::<$bytes>(address, new.to_le_bytes()).is_none() {
+                    fault!(memory_fault(address, $bytes, Access::Write));
+                }
+                match kind {
+                    Atomic::Add | Atomic::Or | Atomic::And | Atomic::Xor => {}
+                    Atomic::CompareExchange => self.registers[0] = u64::from(old),
+                    _ => r!($i.src) = u64::from(old),
+                }
+            }};
+        }
+        macro_rules! jump64 {
+            ($i:ident, |$a:ident, $b:ident| $taken:expr) => {{
+                let ($a, $b) = (r!($i.dst), operand!($i));
+                if $taken {
+                    go!($i.offset as usize);
+                }
+            }};
+        }
+        macro_rules! jump32 {
+            ($i:ident, |$a:ident, $b:ident| $taken:expr) => {{
+                let ($a, $b) = (r!($i.dst) as u32, operand!($i) as u32);
+                if $taken {
+                    go!($i.offset as usize);
+                }
+            }};
+        }
+        #[rustfmt::skip]
+        macro_rules! perform {
+            ($i:ident, Add64) => { alu64!($i, |a, b| a.wrapping_add(b)) };
+            ($i:ident, Sub64) => { alu64!($i, |a, b| a.wrapping_sub(b)) };
+            ($i:ident, Mul64) => { alu64!($i, |a, b| a.wrapping_mul(b)) };
+            ($i:ident, Div64) => { alu64!($i, |a, b| a.checked_div(b).unwrap_or(0)) };
+            ($i:ident, SDiv64) => { alu64!($i, |a, b| signed_div64(a, b)) };
+            ($i:ident, Or64) => { alu64!($i, |a, b| a | b) };
+            ($i:ident, And64) => { alu64!($i, |a, b| a & b) };
+            ($i:ident, Lsh64) => { alu64!($i, |a, b| a.wrapping_shl(b as u32)) };
+            ($i:ident, Rsh64) => { alu64!($i, |a, b| a.wrapping_shr(b as u32)) };
+            ($i:ident, Neg64) => { alu64!($i, |a, _b| a.wrapping_neg()) };
+            ($i:ident, Mod64) => { alu64!($i, |a, b| a.checked_rem(b).unwrap_or(a)) };
+            ($i:ident, SMod64) => { alu64!($i, |a, b| signed_rem64(a, b)) };
+            ($i:ident, Xor64) => { alu64!($i, |a, b| a ^ b) };
+            ($i:ident, Mov64) => { alu64!($i, |_a, b| b) };
+            ($i:ident, MovSx8To64) => { alu64!($i, |_a, b| i64::from(b as i8).cast_unsigned()) };
+            ($i:ident, MovSx16To64) => { alu64!($i, |_a, b| i64::from(b as i16).cast_unsigned()) };
+            ($i:ident, MovSx32To64) => { alu64!($i, |_a, b| i64::from(b as i32).cast_unsigned()) };
+            ($i:ident, Arsh64) => { alu64!($i, |a, b| a.cast_signed().wrapping_shr(b as u32).cast_unsigned()) };
+            ($i:ident, Add32) => { alu32!($i, |a, b| a.wrapping_add(b)) };
+            ($i:ident, Sub32) => { alu32!($i, |a, b| a.wrapping_sub(b)) };
+            ($i:ident, Mul32) => { alu32!($i, |a, b| a.wrapping_mul(b)) };
+            ($i:ident, Div32) => { alu32!($i, |a, b| a.checked_div(b).unwrap_or(0)) };
+            ($i:ident, SDiv32) => { alu32!($i, |a, b| signed_div32(a, b)) };
+            ($i:ident, Or32) => { alu32!($i, |a, b| a | b) };
+            ($i:ident, And32) => { alu32!($i, |a, b| a & b) };
+            ($i:ident, Lsh32) => { alu32!($i, |a, b| a.wrapping_shl(b)) };
+            ($i:ident, Rsh32) => { alu32!($i, |a, b| a.wrapping_shr(b)) };
+            ($i:ident, Neg32) => { alu32!($i, |a, _b| a.wrapping_neg()) };
+            ($i:ident, Mod32) => { alu32!($i, |a, b| a.checked_rem(b).unwrap_or(a)) };
+            ($i:ident, SMod32) => { alu32!($i, |a, b| signed_rem32(a, b)) };
+            ($i:ident, Xor32) => { alu32!($i, |a, b| a ^ b) };
+            ($i:ident, Mov32) => { alu32!($i, |_a, b| b) };
+            ($i:ident, MovSx8To32) => { alu32!($i, |_a, b| i32::from(b as i8).cast_unsigned()) };
+            ($i:ident, MovSx16To32) => { alu32!($i, |_a, b| i32::from(b as i16).cast_unsigned()) };
+            ($i:ident, Arsh32) => { alu32!($i, |a, b| a.cast_signed().wrapping_shr(b).cast_unsigned()) };
+            ($i:ident, Truncate16) => { alu64!($i, |a, _b| a & 0xffff) };
+            ($i:ident, Truncate32) => { alu64!($i, |a, _b| a & 0xffff_ffff) };
+            ($i:ident, Swap16) => { alu64!($i, |a, _b| u64::from((a as u16).swap_bytes())) };
+            ($i:ident, Swap32) => { alu64!($i, |a, _b| u64::from((a as u32).swap_bytes())) };
+            ($i:ident, Swap64) => { alu64!($i, |a, _b| a.swap_bytes()) };
+            ($i:ident, Load8) => { load!($i, 1, |b| u64::from(u8::from_le_bytes(b))) };
+            ($i:ident, Load16) => { load!($i, 2, |b| u64::from(u16::from_le_bytes(b))) };
+            ($i:ident, Load32) => { load!($i, 4, |b| u64::from(u32::from_le_bytes(b))) };
+            ($i:ident, Load64) => { load!($i, 8, u64::from_le_bytes) };
+            ($i:ident, LoadSx8) => { load!($i, 1, |b| i64::from(i8::from_le_bytes(b)).cast_unsigned()) };
+            ($i:ident, LoadSx16) => { load!($i, 2, |b| i64::from(i16::from_le_bytes(b)).cast_unsigned()) };
+            ($i:ident, LoadSx32) => { load!($i, 4, |b| i64::from(i32::from_le_bytes(b)).cast_unsigned()) };
+            ($i:ident, Store8) => { store!($i, 1, u8) };
+            ($i:ident, Store16) => { store!($i, 2, u16) };
+            ($i:ident, Store32) => { store!($i, 4, u32) };
+            ($i:ident, Store64) => { store!($i, 8, u64) };
+            ($i:ident, LoadFrame8) => { load_frame!($i, u8) };
+            ($i:ident, LoadFrame16) => { load_frame!($i, u16) };
+            ($i:ident, LoadFrame32) => { load_frame!($i, u32) };
+            ($i:ident, LoadFrame64) => { load_frame!($i, u64) };
+            ($i:ident, StoreFrame8) => { store_frame!($i, u8) };
+            ($i:ident, StoreFrame16) => { store_frame!($i, u16) };
+            ($i:ident, StoreFrame32) => { store_frame!($i, u32) };
+            ($i:ident, StoreFrame64) => { store_frame!($i, u64) };
+            ($i:ident, Atomic32) => { atomic!($i, 4, u32) };
+            ($i:ident, Atomic64) => { atomic!($i, 8, u64) };
+            ($i:ident, JumpEq64) => { jump64!($i, |a, b| a == b) };
+            ($i:ident, JumpGt64) => { jump64!($i, |a, b| a > b) };
+            ($i:ident, JumpGe64) => { jump64!($i, |a, b| a >= b) };
+            ($i:ident, JumpSet64) => { jump64!($i, |a, b| a & b != 0) };
+            ($i:ident, JumpNe64) => { jump64!($i, |a, b| a != b) };
+            ($i:ident, JumpSGt64) => { jump64!($i, |a, b| a.cast_signed() > b.cast_signed()) };
+            ($i:ident, JumpSGe64) => { jump64!($i, |a, b| a.cast_signed() >= b.cast_signed()) };
+            ($i:ident, JumpLt64) => { jump64!($i, |a, b| a < b) };
+            ($i:ident, JumpLe64) => { jump64!($i, |a, b| a <= b) };
+            ($i:ident, JumpSLt64) => { jump64!($i, |a, b| a.cast_signed() < b.cast_signed()) };
+            ($i:ident, JumpSLe64) => { jump64!($i, |a, b| a.cast_signed() <= b.cast_signed()) };
+            ($i:ident, JumpEq32) => { jump32!($i, |a, b| a == b) };
+            ($i:ident, JumpGt32) => { jump32!($i, |a, b| a > b) };
+            ($i:ident, JumpGe32) => { jump32!($i, |a, b| a >= b) };
+            ($i:ident, JumpSet32) => { jump32!($i, |a, b| a & b != 0) };
+            ($i:ident, JumpNe32) => { jump32!($i, |a, b| a != b) };
+            ($i:ident, JumpSGt32) => { jump32!($i, |a, b| a.cast_signed() > b.cast_signed()) };
+            ($i:ident, JumpSGe32) => { jump32!($i, |a, b| a.cast_signed() >= b.cast_signed()) };
+            ($i:ident, JumpLt32) => { jump32!($i, |a, b| a < b) };
+            ($i:ident, JumpLe32) => { jump32!($i, |a, b| a <= b) };
+            ($i:ident, JumpSLt32) => { jump32!($i, |a, b| a.cast_signed() < b.cast_signed()) };
+            ($i:ident, JumpSLe32) => { jump32!($i, |a, b| a.cast_signed() <= b.cast_signed()) };
+            ($i:ident, Truncate64) => { () };
+            ($i:ident, LoadImm64) => {{
+                r!($i.dst) = $i.imm;
+                // Two slots, one instruction.
+                pc += 1;
+                ahead = ahead.wrapping_sub(1);
+            }};
+            ($i:ident, Jump) => { go!($i.offset as usize) };
+            ($i:ident, CallHelper) => {{
+                self.meter.helpers += 1;
+                let r = &self.registers;
+                let arguments = [r[1], r[2], r[3], r[4], r[5]];
+                match helpers.call($i.imm as i32, arguments, memory) {
+                    Ok(value) => self.registers[0] = value,
+                    Err(kind) => fault!(kind),
+                }
+                self.registers[1..6].fill(CLOBBERED);
+            }};
+            ($i:ident, CallLocal) => {{
+                if self.depth + 1 >= STACK_FRAMES {
+                    fault!(FaultKind::Depth {
+                        limit: STACK_FRAMES
+                    });
+                }
+                let r = &mut self.registers;
+                self.frames[self.depth] = Frame {
+                    return_to: pc + 1,
+                    saved: [r[6], r[7], r[8], r[9]],
+                };
+                self.depth += 1;
+                r[10] = frame_pointer(self.depth);
+                memory.open_frame(self.depth);
+                go!($i.offset as usize);
+            }};
+            ($i:ident, Exit) => {{
+                if self.depth == 0 {
+                    stop!(Ok(Stop::Exited(self.registers[0])), 1);
+                }
+                self.depth -= 1;
+                let frame = self.frames[self.depth];
+                self.registers[6..10].copy_from_slice(&frame.saved);
+                self.registers[1..6].fill(CLOBBERED);
+                self.registers[10] = frame_pointer(self.depth);
+                go!(frame.return_to);
+            }};
+        }
+        // Every instruction by itself, and every pair of a first and a second.
+        macro_rules! dispatch {
+            ($insn:ident; $($op:ident)*; $(($first:ident $second:ident))*) => {
+                match $insn.code {
+                    $(<Single<{ Op::$op as u16 }>>::CODE => perform!($insn, $op),)*
+                    $(<Pair<{ Op::$first as u16 }, { Op::$second as u16 }>>::CODE if FAR => {
+                        perform!($insn, $first);
+                        pc += 1;
+                        let Some(second) = code.get(pc) else {
+                            stop!(Err(FaultKind::ProgramCounter), 0);
+                        };
+                        perform!(second, $second);
+                    })*
+                    _ => fault!(FaultKind::Opcode {
+                        code: $insn.imm as u8
+                    }),
+                }
+            };
+        }
+        macro_rules! product {
+            ($insn:ident; $ops:tt; [$($pairs:tt)*]; []; $seconds:tt) => {
+                product!(@flat $insn; $ops; $($pairs)*)
+            };
+            (@flat $insn:ident; [$($op:ident)*]; $($pairs:tt)*) => {
+                dispatch!($insn; $($op)*; $($pairs)*)
+            };
+            ($insn:ident; $ops:tt; [$($pairs:tt)*]; [$first:ident $($firsts:ident)*]; [$($second:ident)*]) => {
+                product!($insn; $ops; [$($pairs)* $(($first $second))*]; [$($firsts)*]; [$($second)*])
+            };
+        }
         loop {
-            if *executed >= limit {
-                stop!(Ok(Stop::Paused));
+            if !FAR && ahead.wrapping_add(pc as u64) >= limit {
+                stop!(Ok(Stop::Paused), 0);
             }
             let Some(insn) = code.get(pc) else {
-                stop!(Err(FaultKind::ProgramCounter));
+                stop!(Err(FaultKind::ProgramCounter), 0);
             };
-            *executed += 1;
-            macro_rules! operand {
-                () => {
-                    r!(insn.src).wrapping_add(insn.imm)
-                };
-            }
-            macro_rules! alu64 {
-                (|$a:ident, $b:ident| $value:expr) => {{
-                    let ($a, $b) = (r!(insn.dst), operand!());
-                    r!(insn.dst) = $value;
-                }};
-            }
-            macro_rules! alu32 {
-                (|$a:ident, $b:ident| $value:expr) => {{
-                    let ($a, $b) = (r!(insn.dst) as u32, operand!() as u32);
-                    r!(insn.dst) = u64::from($value);
-                }};
-            }
-            macro_rules! load {
-                ($bytes:literal, $convert:expr) => {{
-                    let address = r!(insn.src).wrapping_add(offset(insn));
-                    match memory.load::<$bytes>(address) {
-                        Some(bytes) => r!(insn.dst) = $convert(bytes),
-                        None => stop!(Err(memory_fault(address, $bytes, Access::Read))),
-                    }
-                }};
-            }
-            macro_rules! store {
-                ($bytes:literal, $ty:ty) => {{
-                    let address = r!(insn.dst).wrapping_add(offset(insn));
-                    let value = (operand!() as $ty).to_le_bytes();
-                    if memory.store::<$bytes>(address, value).is_none() {
-                        stop!(Err(memory_fault(address, $bytes, Access::Write)));
-                    }
-                }};
-            }
-            macro_rules! load_frame {
-                ($ty:ty) => {{
-                    let bytes = memory.load_frame(self.depth, insn.offset);
-                    r!(insn.dst) = u64::from(<$ty>::from_le_bytes(bytes));
-                }};
-            }
-            macro_rules! store_frame {
-                ($ty:ty) => {{
-                    let value = (operand!() as $ty).to_le_bytes();
-                    memory.store_frame(self.depth, insn.offset, value);
-                }};
-            }
-            macro_rules! atomic {
-                ($bytes:literal, $ty:ty) => {{
-                    let Some(kind) = Atomic::from_imm(insn.imm) else {
-                        stop!(Err(FaultKind::Opcode { code: insn.code }));
-                    };
-                    let address = r!(insn.dst).wrapping_add(offset(insn));
-                    let Some(old) = memory.load::<$bytes>(address) else {
-                        stop!(Err(memory_fault(address, $bytes, Access::Read)));
-                    };
-                    let old = <$ty>::from_le_bytes(old);
-                    let (operand, expected) = (r!(insn.src) as $ty, self.registers[0] as $ty);
-                    let new = match kind {
-                        Atomic::Add | Atomic::FetchAdd => old.wrapping_add(operand),
-                        Atomic::Or | Atomic::FetchOr => old | operand,
-                        Atomic::And | Atomic::FetchAnd => old & operand,
-                        Atomic::Xor | Atomic::FetchXor => old ^ operand,
-                        Atomic::Exchange => operand,
-                        Atomic::CompareExchange if old == expected => operand,
-                        Atomic::CompareExchange => old,
-                    };
-                    if memory.store::<$bytes>(address, new.to_le_bytes()).is_none() {
-                        stop!(Err(memory_fault(address, $bytes, Access::Write)));
-                    }
-                    match kind {
-                        Atomic::Add | Atomic::Or | Atomic::And | Atomic::Xor => {}
-                        Atomic::CompareExchange => self.registers[0] = u64::from(old),
-                        _ => r!(insn.src) = u64::from(old),
-                    }
-                }};
-            }
-            macro_rules! jump64 {
-                (|$a:ident, $b:ident| $taken:expr) => {{
-                    let ($a, $b) = (r!(insn.dst), operand!());
-                    if $taken {
-                        pc = insn.offset as usize;
-                        continue;
-                    }
-                }};
-            }
-            macro_rules! jump32 {
-                (|$a:ident, $b:ident| $taken:expr) => {{
-                    let ($a, $b) = (r!(insn.dst) as u32, operand!() as u32);
-                    if $taken {
-                        pc = insn.offset as usize;
-                        continue;
-                    }
-                }};
-            }
-            match insn.op {
-                Op::Add64 => alu64!(|a, b| a.wrapping_add(b)),
-                Op::Sub64 => alu64!(|a, b| a.wrapping_sub(b)),
-                Op::Mul64 => alu64!(|a, b| a.wrapping_mul(b)),
-                Op::Div64 => alu64!(|a, b| a.checked_div(b).unwrap_or(0)),
-                Op::SDiv64 => alu64!(|a, b| signed_div64(a, b)),
-                Op::Or64 => alu64!(|a, b| a | b),
-                Op::And64 => alu64!(|a, b| a & b),
-                Op::Lsh64 => alu64!(|a, b| a.wrapping_shl(b as u32)),
-                Op::Rsh64 => alu64!(|a, b| a.wrapping_shr(b as u32)),
-                Op::Neg64 => alu64!(|a, _b| a.wrapping_neg()),
-                Op::Mod64 => alu64!(|a, b| a.checked_rem(b).unwrap_or(a)),
-                Op::SMod64 => alu64!(|a, b| signed_rem64(a, b)),
-                Op::Xor64 => alu64!(|a, b| a ^ b),
-                Op::Mov64 => alu64!(|_a, b| b),
-                Op::MovSx8To64 => alu64!(|_a, b| i64::from(b as i8).cast_unsigned()),
-                Op::MovSx16To64 => alu64!(|_a, b| i64::from(b as i16).cast_unsigned()),
-                Op::MovSx32To64 => alu64!(|_a, b| i64::from(b as i32).cast_unsigned()),
-                Op::Arsh64 => alu64!(|a, b| a.cast_signed().wrapping_shr(b as u32).cast_unsigned()),
-                Op::Add32 => alu32!(|a, b| a.wrapping_add(b)),
-                Op::Sub32 => alu32!(|a, b| a.wrapping_sub(b)),
-                Op::Mul32 => alu32!(|a, b| a.wrapping_mul(b)),
-                Op::Div32 => alu32!(|a, b| a.checked_div(b).unwrap_or(0)),
-                Op::SDiv32 => alu32!(|a, b| signed_div32(a, b)),
-                Op::Or32 => alu32!(|a, b| a | b),
-                Op::And32 => alu32!(|a, b| a & b),
-                Op::Lsh32 => alu32!(|a, b| a.wrapping_shl(b)),
-                Op::Rsh32 => alu32!(|a, b| a.wrapping_shr(b)),
-                Op::Neg32 => alu32!(|a, _b| a.wrapping_neg()),
-                Op::Mod32 => alu32!(|a, b| a.checked_rem(b).unwrap_or(a)),
-                Op::SMod32 => alu32!(|a, b| signed_rem32(a, b)),
-                Op::Xor32 => alu32!(|a, b| a ^ b),
-                Op::Mov32 => alu32!(|_a, b| b),
-                Op::MovSx8To32 => alu32!(|_a, b| i32::from(b as i8).cast_unsigned()),
-                Op::MovSx16To32 => alu32!(|_a, b| i32::from(b as i16).cast_unsigned()),
-                Op::Arsh32 => alu32!(|a, b| a.cast_signed().wrapping_shr(b).cast_unsigned()),
-                Op::Truncate16 => alu64!(|a, _b| a & 0xffff),
-                Op::Truncate32 => alu64!(|a, _b| a & 0xffff_ffff),
-                Op::Truncate64 => {}
-                Op::Swap16 => alu64!(|a, _b| u64::from((a as u16).swap_bytes())),
-                Op::Swap32 => alu64!(|a, _b| u64::from((a as u32).swap_bytes())),
-                Op::Swap64 => alu64!(|a, _b| a.swap_bytes()),
-                Op::LoadImm64 => {
-                    r!(insn.dst) = insn.imm;
-                    pc += 1;
-                }
-                Op::Load8 => load!(1, |b| u64::from(u8::from_le_bytes(b))),
-                Op::Load16 => load!(2, |b| u64::from(u16::from_le_bytes(b))),
-                Op::Load32 => load!(4, |b| u64::from(u32::from_le_bytes(b))),
-                Op::Load64 => load!(8, u64::from_le_bytes),
-                Op::LoadSx8 => load!(1, |b| i64::from(i8::from_le_bytes(b)).cast_unsigned()),
-                Op::LoadSx16 => load!(2, |b| i64::from(i16::from_le_bytes(b)).cast_unsigned()),
-                Op::LoadSx32 => load!(4, |b| i64::from(i32::from_le_bytes(b)).cast_unsigned()),
-                Op::Store8 => store!(1, u8),
-                Op::Store16 => store!(2, u16),
-                Op::Store32 => store!(4, u32),
-                Op::Store64 => store!(8, u64),
-                Op::LoadFrame8 => load_frame!(u8),
-                Op::LoadFrame16 => load_frame!(u16),
-                Op::LoadFrame32 => load_frame!(u32),
-                Op::LoadFrame64 => load_frame!(u64),
-                Op::StoreFrame8 => store_frame!(u8),
-                Op::StoreFrame16 => store_frame!(u16),
-                Op::StoreFrame32 => store_frame!(u32),
-                Op::StoreFrame64 => store_frame!(u64),
-                Op::Atomic32 => atomic!(4, u32),
-                Op::Atomic64 => atomic!(8, u64),
-                Op::Jump => {
-                    pc = insn.offset as usize;
-                    continue;
-                }
-                Op::JumpEq64 => jump64!(|a, b| a == b),
-                Op::JumpGt64 => jump64!(|a, b| a > b),
-                Op::JumpGe64 => jump64!(|a, b| a >= b),
-                Op::JumpSet64 => jump64!(|a, b| a & b != 0),
-                Op::JumpNe64 => jump64!(|a, b| a != b),
-                Op::JumpSGt64 => jump64!(|a, b| a.cast_signed() > b.cast_signed()),
-                Op::JumpSGe64 => jump64!(|a, b| a.cast_signed() >= b.cast_signed()),
-                Op::JumpLt64 => jump64!(|a, b| a < b),
-                Op::JumpLe64 => jump64!(|a, b| a <= b),
-                Op::JumpSLt64 => jump64!(|a, b| a.cast_signed() < b.cast_signed()),
-                Op::JumpSLe64 => jump64!(|a, b| a.cast_signed() <= b.cast_signed()),
-                Op::JumpEq32 => jump32!(|a, b| a == b),
-                Op::JumpGt32 => jump32!(|a, b| a > b),
-                Op::JumpGe32 => jump32!(|a, b| a >= b),
-                Op::JumpSet32 => jump32!(|a, b| a & b != 0),
-                Op::JumpNe32 => jump32!(|a, b| a != b),
-                Op::JumpSGt32 => jump32!(|a, b| a.cast_signed() > b.cast_signed()),
-                Op::JumpSGe32 => jump32!(|a, b| a.cast_signed() >= b.cast_signed()),
-                Op::JumpLt32 => jump32!(|a, b| a < b),
-                Op::JumpLe32 => jump32!(|a, b| a <= b),
-                Op::JumpSLt32 => jump32!(|a, b| a.cast_signed() < b.cast_signed()),
-                Op::JumpSLe32 => jump32!(|a, b| a.cast_signed() <= b.cast_signed()),
-                Op::CallHelper => {
-                    self.meter.helpers += 1;
-                    let r = &self.registers;
-                    let arguments = [r[1], r[2], r[3], r[4], r[5]];
-                    match helpers.call(insn.imm as i32, arguments, memory) {
-                        Ok(value) => self.registers[0] = value,
-                        Err(kind) => stop!(Err(kind)),
-                    }
-                    self.registers[1..6].fill(CLOBBERED);
-                }
-                Op::CallLocal => {
-                    if self.depth + 1 >= STACK_FRAMES {
-                        stop!(Err(FaultKind::Depth {
-                            limit: STACK_FRAMES
-                        }));
-                    }
-                    let r = &mut self.registers;
-                    self.frames[self.depth] = Frame {
-                        return_to: pc + 1,
-                        saved: [r[6], r[7], r[8], r[9]],
-                    };
-                    self.depth += 1;
-                    r[10] = frame_pointer(self.depth);
-                    memory.open_frame(self.depth);
-                    pc = insn.offset as usize;
-                    continue;
-                }
-                Op::Exit => {
-                    if self.depth == 0 {
-                        stop!(Ok(Stop::Exited(self.registers[0])));
-                    }
-                    self.depth -= 1;
-                    let frame = self.frames[self.depth];
-                    self.registers[6..10].copy_from_slice(&frame.saved);
-                    self.registers[1..6].fill(CLOBBERED);
-                    self.registers[10] = frame_pointer(self.depth);
-                    pc = frame.return_to;
-                    continue;
-                }
-                Op::Invalid => stop!(Err(FaultKind::Opcode { code: insn.code })),
-            }
+            product!(
+                insn;
+                [
+                    Add64 Sub64 Mul64 Div64 SDiv64 Or64 And64 Lsh64 Rsh64 Neg64 Mod64
+                    SMod64 Xor64 Mov64 MovSx8To64 MovSx16To64 MovSx32To64 Arsh64 Add32
+                    Sub32 Mul32 Div32 SDiv32 Or32 And32 Lsh32 Rsh32 Neg32 Mod32 SMod32
+                    Xor32 Mov32 MovSx8To32 MovSx16To32 Arsh32 Truncate16 Truncate32
+                    Swap16 Swap32 Swap64 Load8 Load16 Load32 Load64 LoadSx8 LoadSx16
+                    LoadSx32 Store8 Store16 Store32 Store64 LoadFrame8 LoadFrame16
+                    LoadFrame32 LoadFrame64 StoreFrame8 StoreFrame16 StoreFrame32
+                    StoreFrame64 Atomic32 Atomic64 JumpEq64 JumpGt64 JumpGe64 JumpSet64
+                    JumpNe64 JumpSGt64 JumpSGe64 JumpLt64 JumpLe64 JumpSLt64 JumpSLe64
+                    JumpEq32 JumpGt32 JumpGe32 JumpSet32 JumpNe32 JumpSGt32 JumpSGe32
+                    JumpLt32 JumpLe32 JumpSLt32 JumpSLe32 Truncate64 LoadImm64 Jump
+                    CallHelper CallLocal Exit
+                ];
+                [];
+                [
+                    Mov64 Mov32 LoadFrame64 LoadFrame32 StoreFrame64 StoreFrame32
+                    Load64 Load32 Store64 LoadImm64 Add64 And64 Rsh64 Xor64 Mul64 And32
+                    Or32 Lsh32
+                ];
+                [
+                    Mov64 Mov32 LoadFrame64 LoadFrame32 StoreFrame64 StoreFrame32
+                    Load64 Load32 Store64 LoadImm64 Add64 And64 Rsh64 Xor64 Mul64 And32
+                    Or32 Lsh32 JumpEq64 JumpNe64 JumpEq32 JumpNe32
+                ]
+            );
             pc += 1;
         }
     }

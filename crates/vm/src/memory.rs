@@ -118,7 +118,8 @@ fn stride(len: usize) -> usize {
 #[derive(Clone, Debug)]
 pub(crate) struct Memory {
     regions: Vec<Region>,
-    stack: Box<[u8; STACK_LEN]>,
+    /// Behind the frames, room for an access at the last byte of them that an index can name.
+    stack: Box<[u8; STACK_LEN + 8]>,
     /// The frame at hand; its bytes are the packet region.
     pub(crate) skb: Skb,
     packet_base: u32,
@@ -138,7 +139,7 @@ impl Memory {
         regions[TCP_SOCKETS] = Region::objects(bpf_tcp_sock::LEN, 0, Protection::ReadOnly);
         Self {
             regions,
-            stack: Box::new([UNWRITTEN; STACK_LEN]),
+            stack: Box::new([UNWRITTEN; STACK_LEN + 8]),
             skb: Skb::default(),
             packet_base: PACKET_FIRST,
             context_writable: 0,

@@ -4,6 +4,7 @@
 use crate::fault::LoadError;
 use crate::insn::{Insn, decode};
 use crate::map::Definition;
+use crate::pair;
 use aya_obj::{Map, Object};
 use std::collections::HashSet;
 
@@ -12,6 +13,8 @@ use std::collections::HashSet;
 pub(crate) struct Program {
     pub(crate) name: String,
     pub(crate) code: Vec<Insn>,
+    /// The same with pairs in it.
+    pub(crate) joined: Vec<Insn>,
     /// Slot and source line, by slot.
     lines: Vec<(u32, u32)>,
 }
@@ -19,10 +22,16 @@ pub(crate) struct Program {
 impl Program {
     #[cfg(test)]
     pub(crate) fn from_raw(name: &str, raw: &[aya_obj::generated::bpf_insn]) -> Self {
+        Self::new(name, raw, Vec::new())
+    }
+
+    fn new(name: &str, raw: &[aya_obj::generated::bpf_insn], lines: Vec<(u32, u32)>) -> Self {
+        let code = decode(raw);
         Self {
             name: name.to_owned(),
-            code: decode(raw),
-            lines: Vec::new(),
+            joined: pair::join(&code),
+            code,
+            lines,
         }
     }
 
@@ -74,11 +83,7 @@ pub(crate) fn load(bytes: &[u8]) -> Result<Contents, LoadError> {
                 .map(|info| (info.insn_off, info.line_col >> 10))
                 .collect();
             lines.sort_by_key(|(start, _)| *start);
-            Some(Program {
-                name: name.clone(),
-                code: decode(&function.instructions),
-                lines,
-            })
+            Some(Program::new(name, &function.instructions, lines))
         })
         .collect();
     programs.sort_by(|a, b| a.name.cmp(&b.name));

@@ -45,6 +45,7 @@ pub struct Machine {
     pub(crate) memory: Memory,
     /// The cgroup of the task at work: ids from the root on.
     pub(crate) task_cgroup: Arc<[u64]>,
+    cpu: Box<Cpu>,
     references: Vec<u32>,
     clock: u64,
     random: u64,
@@ -75,6 +76,7 @@ impl Machine {
             sockets: Sockets::default(),
             memory: Memory::new(),
             task_cgroup: Arc::new([ROOT_CGROUP]),
+            cpu: Box::new(Cpu::new()),
             references: Vec::new(),
             clock: 0,
             random: 0,
@@ -171,7 +173,8 @@ impl Machine {
         interfere: &mut dyn FnMut(&mut Storages<'_>),
     ) -> Result<Run, Fault> {
         let program = &self.programs[index];
-        let mut cpu = Cpu::new();
+        let cpu = &mut *self.cpu;
+        cpu.reset();
         let (mut redirect, mut retval) = (None, 0);
         self.references.clear();
         loop {
@@ -192,7 +195,7 @@ impl Machine {
                 .instructions
                 .saturating_add(every)
                 .min(self.budget);
-            let stop = cpu.run(&program.code, &mut self.memory, &mut host, limit);
+            let stop = cpu.run(program, &mut self.memory, &mut host, limit);
             (redirect, retval) = (host.redirect, host.retval);
             self.meter = cpu.meter;
             let kind = match stop {
