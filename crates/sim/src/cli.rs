@@ -1,24 +1,28 @@
-//! `dynsim replay`: from flags to engines, progress, report, and exit code.
+//! `dynsim`: subcommands, and what they share; `dynsim replay`: from flags to engines, progress,
+//! report, and exit code.
 
 use anyhow::Context;
+use bench::BenchArgs;
 use clap::{Parser, Subcommand};
 use dynencap_sim::compare::Divergence;
 use dynencap_sim::director::Record;
 use dynencap_sim::engine::{self, Attribution, Engine, EngineError, EngineKind, Outcomes};
 use dynencap_sim::event::Batch;
-use dynencap_sim::replay::{Observer, Replay, ReplayError};
+use dynencap_sim::replay::{Halt, Observer, Replay, ReplayError, threads_of_use};
 use dynencap_sim::report::{self, Report};
 use dynencap_sim::reproduce::{self, Setting};
 use dynencap_sim::scenario::Scenario;
-use dynencap_sim::trace::{Reader, TraceError};
+use dynencap_sim::trace::Reading;
 use dynencap_sim::writer::OutputFile;
 use input::Input;
+use signal::Signals;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+mod bench;
 mod input;
+mod signal;
 
 /// A divergence or a violated invariant.
 const EXIT_DIVERGENCE: u8 = 1;
@@ -26,8 +30,6 @@ const EXIT_DIVERGENCE: u8 = 1;
 pub(crate) const EXIT_USAGE: u8 = 2;
 /// An engine that was asked for could not run (`EX_UNAVAILABLE`).
 const EXIT_UNAVAILABLE: u8 = 69;
-/// Ended by a signal: its number is added, as shells do.
-const EXIT_SIGNAL: u8 = 128;
 
 /// How many divergences are shown in full; all are counted.
 const SHOWN: usize = 5;
@@ -53,6 +55,15 @@ Exit status: 0 all agree; 1 a divergence or a violated invariant; 2 bad usage or
 Without --scenario every flow, seen from its initiator, gets an exit picked by the hash of the
 flow: IP-in-IP where it is even, UDP with an 8-byte header where it is odd.")]
     Replay(ReplayArgs),
+    /// Measure how fast each engine replays a trace here, beside a plain read of it
+    #[command(after_help = "\
+Each round measures every row once, in another order each time, after one that does not count.
+Rows are whole replays, reading and directing included; with more than one core, model and vm
+once on one thread and once on several.
+
+Exit status: 0 measured; 1 a violated invariant or an engine that failed; 2 bad usage or input;
+69 an engine that was asked for could not run.")]
+    Bench(BenchArgs),
 }
 
 #[derive(clap::Args)]
@@ -74,6 +85,10 @@ struct ReplayArgs {
     /// Where the trace and scenario that reproduce a divergence are written
     #[arg(long, value_name = "DIR", default_value = ".")]
     repro: PathBuf,
+    /// Threads: 1, 2 or 3 (one reads, one directs, one runs the engines); the kernel engine
+    /// keeps to one [default: 3 where there are two cores, else 1]
+    #[arg(long, value_name = "N")]
+    threads: Option<NonZeroUsize>,
     /// Run this BPF object in place of the built-in one
     #[arg(long, value_name = "FILE")]
     object: Option<PathBuf>,
@@ -83,6 +98,7 @@ impl Cli {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         match self.command {
             Command::Replay(args) => args.run(),
+            Command::Bench(args) => args.run(),
         }
     }
 }
@@ -92,34 +108,16 @@ type Started = (Vec<Box<dyn Engine>>, Vec<(&'static str, String)>);
 
 impl ReplayArgs {
     fn run(self) -> anyhow::Result<ExitCode> {
-        let scenario = match &self.scenario {
-            Some(path) => Scenario::read(path)?,
-            None => Scenario::default(),
-        };
-        let object = match &self.object {
-            Some(path) => std::fs::read(path)
-                .with_context(|| format!("{}: cannot read the BPF object", path.display()))?,
-            None => dynencap_sim::built_in_object(),
-        };
-        let interrupted = Arc::new(AtomicBool::new(false));
-        let signalled = Arc::new(AtomicUsize::new(0));
-        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-            // A second signal ends the process at once.
-            signal_hook::flag::register_conditional_default(signal, Arc::clone(&interrupted))?;
-            signal_hook::flag::register(signal, Arc::clone(&interrupted))?;
-            let number = usize::try_from(signal).unwrap_or_default();
-            signal_hook::flag::register_usize(signal, Arc::clone(&signalled), number)?;
-        }
-        let input = Input::open(&self.trace, &interrupted)?;
+        let scenario = scenario(self.scenario.as_deref())?;
+        let object = object(self.object.as_deref())?;
+        let signals = Signals::watch()?;
+        let interrupted = &signals.interrupted;
+        let input = Input::open(&self.trace, interrupted)?;
         let (engines, not_run) = match self.engines(&scenario, &object) {
             Ok(started) => started,
             Err(error) => {
                 eprintln!("dynsim: {error}");
-                let code = match error {
-                    // An object of the user's own that does not load is bad input.
-                    EngineError::Failed { .. } if self.object.is_some() => EXIT_USAGE,
-                    _ => EXIT_UNAVAILABLE,
-                };
+                let code = engine_exit(&error, self.object.is_some());
                 return Ok(ExitCode::from(code));
             }
         };
@@ -133,7 +131,9 @@ impl ReplayArgs {
 
         let name = input.name.clone();
         let bar = input.bar.clone();
-        let stopped = feed(input, &mut replay, &mut watcher, &interrupted);
+        let threads = self.threads.unwrap_or_else(threads_of_use);
+        let chunks = Reading(input.source);
+        let stopped = replay.trace(&name, chunks, threads, interrupted, &mut watcher);
         bar.finish_and_clear();
         let mut report = replay.report(&name);
         drop(replay);
@@ -142,17 +142,17 @@ impl ReplayArgs {
         let read_some = report.engines.iter().any(|e| e.totals.frames_in > 0);
         let keep = match &stopped {
             Ok(()) => true,
-            Err(Stop::Replay(ReplayError::Trace(_))) => read_some,
+            Err(Halt::Failed(ReplayError::Trace(_))) => read_some,
             Err(_) => false,
         };
         if let Err(stop) = stopped {
             code = match &stop {
-                Stop::Replay(ReplayError::Engine(EngineError::Unavailable { .. })) => {
+                Halt::Failed(ReplayError::Engine(EngineError::Unavailable { .. })) => {
                     EXIT_UNAVAILABLE
                 }
-                Stop::Replay(ReplayError::Engine(_)) => EXIT_DIVERGENCE,
-                Stop::Replay(_) => EXIT_USAGE,
-                Stop::Interrupted => EXIT_SIGNAL + signalled.load(Ordering::Relaxed) as u8,
+                Halt::Failed(ReplayError::Engine(_)) => EXIT_DIVERGENCE,
+                Halt::Failed(_) => EXIT_USAGE,
+                Halt::Interrupted => signals.exit_code(),
             };
             report.stopped = Some(stop.to_string());
         }
@@ -250,61 +250,47 @@ impl ReplayArgs {
     }
 
     fn print(&self, report: &Report) -> anyhow::Result<()> {
-        use std::io::Write;
-        let mut out = std::io::stdout().lock();
-        let result = if self.json {
-            writeln!(out, "{}", serde_json::to_string_pretty(&report.to_json())?)
+        show(&if self.json {
+            format!("{:#}\n", report.to_json())
         } else {
-            write!(out, "{report}")
-        };
-        match result {
-            // Whoever read the report has seen enough.
-            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-            result => Ok(result?),
-        }
+            report.to_string()
+        })
     }
 }
 
-/// Why a replay ended early.
-#[derive(Debug, thiserror::Error)]
-enum Stop {
-    #[error("interrupted")]
-    Interrupted,
-    #[error(transparent)]
-    Replay(#[from] ReplayError),
+fn scenario(path: Option<&Path>) -> anyhow::Result<Scenario> {
+    Ok(match path {
+        Some(path) => Scenario::read(path)?,
+        None => Scenario::default(),
+    })
 }
 
-/// Takes the whole trace through the replay. What was read is run also where reading ends in
-/// an error.
-fn feed(
-    input: Input,
-    replay: &mut Replay,
-    watcher: &mut Watcher,
-    interrupted: &AtomicBool,
-) -> Result<(), Stop> {
-    let mut reader = match Reader::open(input.name, input.source) {
-        Ok(reader) => reader,
-        Err(_) if interrupted.load(Ordering::Relaxed) => return Err(Stop::Interrupted),
-        Err(error) => return Err(broken(error)),
-    };
-    let result = loop {
-        if interrupted.load(Ordering::Relaxed) {
-            break Err(Stop::Interrupted);
-        }
-        match reader.next_frame() {
-            Ok(Some(frame)) => replay.frame(&frame, watcher).map_err(Stop::from)?,
-            Ok(None) => break Ok(()),
-            // A pipe that was waited for says that it was interrupted, too.
-            Err(_) if interrupted.load(Ordering::Relaxed) => break Err(Stop::Interrupted),
-            Err(error) => break Err(broken(error)),
-        }
-    };
-    replay.flush(watcher)?;
-    result
+/// The BPF object of this name, or the built-in one.
+fn object(path: Option<&Path>) -> anyhow::Result<Vec<u8>> {
+    match path {
+        Some(path) => std::fs::read(path)
+            .with_context(|| format!("{}: cannot read the BPF object", path.display())),
+        None => Ok(dynencap_sim::built_in_object()),
+    }
 }
 
-fn broken(error: TraceError) -> Stop {
-    Stop::Replay(ReplayError::Trace(error))
+/// The exit code where an engine does not start.
+fn engine_exit(error: &EngineError, own_object: bool) -> u8 {
+    match error {
+        // An object of the user's own that does not load is bad input.
+        EngineError::Failed { .. } if own_object => EXIT_USAGE,
+        _ => EXIT_UNAVAILABLE,
+    }
+}
+
+/// Prints what was asked for.
+fn show(text: &str) -> anyhow::Result<()> {
+    use std::io::Write;
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        // Whoever reads it has seen enough.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        result => Ok(result?),
+    }
 }
 
 /// Writes the output file and shows the first divergences.

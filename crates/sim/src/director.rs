@@ -9,10 +9,11 @@ use crate::event::{Batch, Event, FlowId};
 use crate::scenario::{Assignment, CgroupId, FlowMatch, Scenario, Side, default_exit};
 use crate::trace::{self, Link, LinkDefect, LinkType, Timestamp};
 use arrival::transport;
-use dynencap_abi::{Exit, FlowKey, MAX_PAYLOAD_LEN, TunnelSpec};
+use dynencap_abi::{Exit, FlowKey, MAX_OVERHEAD, MAX_PAYLOAD_LEN, TunnelSpec};
 use dynencap_model::flow::{hash as flow_hash, key as flow_key};
 use dynencap_model::{Packet, Tunnels};
 use flow::{End, Flow, due, matches, set_exit};
+use hash::FlowHash;
 use lru::LruCache;
 use offload::super_packet;
 use std::num::NonZeroUsize;
@@ -20,6 +21,7 @@ use std::ops::Range;
 
 mod arrival;
 mod flow;
+mod hash;
 mod offload;
 mod tcp;
 
@@ -79,7 +81,7 @@ pub struct FlowName(FlowKey);
 /// Turns frames into events.
 pub struct Director {
     scenario: Scenario,
-    flows: LruCache<FlowKey, Flow>,
+    flows: LruCache<FlowKey, Flow, FlowHash>,
     free: Vec<FlowId>,
     next: u32,
     stray: Option<FlowId>,
@@ -106,7 +108,7 @@ impl Director {
         Self {
             scenario,
             reflecting,
-            flows: LruCache::new(capacity),
+            flows: LruCache::with_hasher(capacity, FlowHash),
             free: Vec::new(),
             next: FIRST_FLOW,
             stray: None,
@@ -144,14 +146,28 @@ impl Director {
         self.policies
     }
 
-    /// Adds what a frame of the trace causes to a batch.
+    /// Adds what a frame of the trace causes to a batch, which gets a copy of its bytes.
     pub fn direct(&mut self, frame: &trace::Frame<'_>, batch: &mut Batch) -> Record {
+        self.direct_at(frame, None, batch)
+    }
+
+    /// The same for a frame that lies at this place of the chunk that the batch is to get.
+    pub fn direct_at(
+        &mut self,
+        frame: &trace::Frame<'_>,
+        place: Option<usize>,
+        batch: &mut Batch,
+    ) -> Record {
         let start = *self.start.get_or_insert(frame.time);
         self.policies(frame, start, batch);
         let link = trace::link(frame.link_type, frame.bytes);
         let fate = match link.defect {
             Some(defect) => Fate::Defect(defect),
-            None => self.packet(frame, start, &link, batch),
+            None => {
+                let place = place.map(|place| place + link.header.len());
+                let place = batch.keep(link.payload, place);
+                self.packet(frame, start, &link, place, batch)
+            }
         };
         // What no engine sees is kept whole.
         let (header, trailer) = match fate {
@@ -162,8 +178,11 @@ impl Director {
             number: frame.number,
             time: frame.time,
             link_type: frame.link_type,
-            header: batch.store(header),
-            trailer: batch.store(trailer),
+            header: batch.keep(header, place),
+            trailer: batch.keep(
+                trailer,
+                place.map(|place| place + frame.bytes.len() - trailer.len()),
+            ),
             original_len: frame.original_len,
             fate,
         }
@@ -185,6 +204,7 @@ impl Director {
         frame: &trace::Frame<'_>,
         start: Timestamp,
         link: &Link<'_>,
+        place: Range<usize>,
         batch: &mut Batch,
     ) -> Fate {
         let packet = Packet {
@@ -192,7 +212,6 @@ impl Director {
             bytes: link.payload,
             gso_size: 0,
         };
-        let place = batch.store(link.payload);
         let event = if let Some((inner, came_in)) = self.brought(&packet) {
             self.arrives(&inner, came_in, frame.number, batch);
             Event::Ingress {
@@ -235,11 +254,19 @@ impl Director {
         place: Range<usize>,
         batch: &mut Batch,
     ) -> Event {
-        let (layout, syn) = transport(packet);
-        let table_key = self.known(key, syn.as_ref(), frame.number, batch);
+        let (layout, syn) = match self.may_matter(packet, &key) {
+            true => transport(packet),
+            false => (None, None),
+        };
+        let table_key = key.min(key.reversed());
         let (side, gso_size) = (self.scenario.side, self.scenario.gso_size);
         let mtu = self.scenario.host.config.uplink_mtu as usize;
-        let Some(flow) = self.flows.get_mut(&table_key) else {
+        let found = self.flows.get_mut(&table_key).is_some();
+        if !found {
+            self.open(table_key, key, syn.as_ref(), frame.number, batch);
+        }
+        // Found or opened, it is the one used last.
+        let Some((_, flow)) = self.flows.iter_mut().next() else {
             // Just opened, so it is there; a frame without a flow is a bare one.
             let (flow, ethertype) = (FlowId::BARE, packet.ethertype);
             return Event::Egress {
@@ -286,6 +313,14 @@ impl Director {
             packet: place,
             gso,
         }
+    }
+
+    /// Whether it can matter where a packet's payload begins: it may be a super-packet, or a SYN.
+    fn may_matter(&self, packet: &Packet<'_>, key: &FlowKey) -> bool {
+        let mtu = self.scenario.host.config.uplink_mtu as usize;
+        self.scenario.gso_size.is_some()
+            || packet.bytes.len() > mtu.saturating_sub(MAX_OVERHEAD)
+            || tcp::may_be_syn(packet.bytes, key)
     }
 
     fn open(

@@ -1,7 +1,7 @@
 //! What happens to a host, in order: the engines' common input, held in batches.
 //!
-//! A batch owns its bytes in one buffer that is reused, so that replay allocates nothing per
-//! packet. Which frame becomes which event is the director's affair.
+//! A batch owns its bytes in buffers that are reused, so that replay allocates nothing per
+//! packet: what was stored, and the chunk of the trace in which packets lie. Which frame becomes which event is the director's affair.
 
 use crate::scenario::CgroupId;
 use std::ops::Range;
@@ -94,9 +94,15 @@ pub enum Event {
     },
 }
 
+/// No chunk is that long.
+const STORED: usize = 1 << (usize::BITS - 1);
+
 /// Events with the trace's packet numbers that caused them.
 #[derive(Debug, Default)]
 pub struct Batch {
+    /// Of the trace; its places count from 0.
+    chunk: Vec<u8>,
+    /// Whatever else; its places count from [`STORED`].
     bytes: Vec<u8>,
     events: Vec<Event>,
     causes: Vec<u64>,
@@ -131,14 +137,33 @@ impl Batch {
     /// The bytes of a value or packet.
     #[must_use]
     pub fn bytes(&self, range: &Range<usize>) -> &[u8] {
-        self.bytes.get(range.clone()).unwrap_or_default()
+        let (bytes, from) = match range.start.checked_sub(STORED) {
+            Some(from) => (&self.bytes, from),
+            None => (&self.chunk, range.start),
+        };
+        let len = range.end.saturating_sub(range.start);
+        bytes.get(from..from + len).unwrap_or_default()
+    }
+
+    /// Takes the chunk that [`Batch::keep`] spoke of, for the one that it had.
+    pub fn replace_chunk(&mut self, chunk: Vec<u8>) -> Vec<u8> {
+        std::mem::replace(&mut self.chunk, chunk)
+    }
+
+    /// Bytes that lie in the chunk to come at this place, or else are stored.
+    #[inline]
+    pub fn keep(&mut self, bytes: &[u8], place: Option<usize>) -> Range<usize> {
+        match place {
+            Some(place) => place..place + bytes.len(),
+            None => self.store(bytes),
+        }
     }
 
     /// Keeps bytes for an event to refer to.
     pub fn store(&mut self, bytes: &[u8]) -> Range<usize> {
-        let start = self.bytes.len();
+        let start = STORED + self.bytes.len();
         self.bytes.extend_from_slice(bytes);
-        start..self.bytes.len()
+        start..start + bytes.len()
     }
 
     /// Adds an event caused by packet `cause` of the trace.

@@ -16,11 +16,13 @@ pub mod director;
 pub mod engine;
 pub mod event;
 pub mod field;
+pub mod measure;
 pub mod replay;
 pub mod report;
 pub mod reproduce;
 pub mod scenario;
 pub mod trace;
+pub mod workload;
 pub mod writer;
 
 /// The committed BPF object that this build carries.

@@ -25,7 +25,8 @@ pub struct OutputFile {
     partial: Option<PathBuf>,
     /// `None` once it is in place.
     writer: Option<PcapngWriter<BufWriter<File>>>,
-    frame: Vec<u8>,
+    /// Memory of a link header.
+    header: Vec<u8>,
 }
 
 impl OutputFile {
@@ -51,7 +52,7 @@ impl OutputFile {
             path: path.to_owned(),
             partial,
             writer: None,
-            frame: Vec::new(),
+            header: Vec::new(),
         };
         this.writer = Some(writer?);
         Ok(this)
@@ -88,53 +89,50 @@ impl OutputFile {
         record: &Record,
         link_type: LinkType,
         original: Option<u32>,
+        parts: &[&[u8]],
     ) -> Result<(), ReplayError> {
         let Some(writer) = self.writer.as_mut() else {
             return Ok(());
         };
-        let length = u32::try_from(self.frame.len()).unwrap_or(u32::MAX);
+        let length: usize = parts.iter().map(|part| part.len()).sum();
+        let length = u32::try_from(length).unwrap_or(u32::MAX);
         let packet = Packet {
             time: record.time,
             link_type,
-            bytes: &self.frame,
+            bytes: &[],
             original_len: original.unwrap_or(length).max(length),
             comment: None,
         };
         writer
-            .write(&packet)
+            .write_parts(&packet, parts)
             .map_err(|source| failed(&self.path, source))
     }
+}
 
-    /// The link header for a packet of this Ethernet type, and the link type that it is of.
-    fn begin_frame(
-        &mut self,
-        record: &Record,
-        header: &[u8],
-        ethertype: u16,
-        unchanged: bool,
-    ) -> LinkType {
-        self.frame.clear();
-        let place = match record.link_type {
-            _ if unchanged => {
-                self.frame.extend_from_slice(header);
-                return record.link_type;
-            }
-            LinkType::Ethernet => header.len().checked_sub(2),
-            LinkType::LinuxSll => Some(14),
-            LinkType::LinuxSll2 => Some(0),
-            // Their headers name no Ethernet type, or only one of the versions.
-            _ => None,
-        };
-        match place {
-            Some(place) if header.len() >= place + 2 => {
-                self.frame.extend_from_slice(header);
-                if let Some(field) = self.frame.get_mut(place..place + 2) {
-                    field.copy_from_slice(&ethertype.to_be_bytes());
-                }
-                record.link_type
-            }
-            _ => LinkType::Raw,
+/// The link header for a packet of another Ethernet type than it came with, written into
+/// `changed`, and the link type that it is of.
+fn header_for<'a>(
+    record: &Record,
+    header: &[u8],
+    ethertype: u16,
+    changed: &'a mut Vec<u8>,
+) -> (LinkType, &'a [u8]) {
+    let place = match record.link_type {
+        LinkType::Ethernet => header.len().checked_sub(2),
+        LinkType::LinuxSll => Some(14),
+        LinkType::LinuxSll2 => Some(0),
+        // Their headers name no Ethernet type, or only one of the versions.
+        _ => None,
+    };
+    changed.clear();
+    changed.extend_from_slice(header);
+    let field = place.and_then(|place| changed.get_mut(place..place + 2));
+    match field {
+        Some(field) => {
+            field.copy_from_slice(&ethertype.to_be_bytes());
+            (record.link_type, changed)
         }
+        None => (LinkType::Raw, &[]),
     }
 }
 
@@ -165,9 +163,12 @@ impl Observer for OutputFile {
         for record in records {
             let header = batch.bytes(&record.header);
             let Fate::Event(event) = record.fate else {
-                self.frame.clear();
-                self.frame.extend_from_slice(header);
-                self.write(record, record.link_type, Some(record.original_len))?;
+                self.write(
+                    record,
+                    record.link_type,
+                    Some(record.original_len),
+                    &[header],
+                )?;
                 continue;
             };
             let Some(outcome) = first.events.get(event) else {
@@ -182,13 +183,18 @@ impl Observer for OutputFile {
                 .clone()
                 .filter_map(|at| first.frames.frame(at))
             {
-                let link_type = self.begin_frame(record, header, frame.ethertype, unchanged);
-                self.frame.extend_from_slice(frame.bytes);
                 if unchanged {
-                    self.frame.extend_from_slice(batch.bytes(&record.trailer));
+                    let trailer = batch.bytes(&record.trailer);
+                    let parts = [header, frame.bytes, trailer];
+                    self.write(record, record.link_type, Some(record.original_len), &parts)?;
+                } else {
+                    let mut changed = std::mem::take(&mut self.header);
+                    let (link_type, header) =
+                        header_for(record, header, frame.ethertype, &mut changed);
+                    let written = self.write(record, link_type, None, &[header, frame.bytes]);
+                    self.header = changed;
+                    written?;
                 }
-                let original = unchanged.then_some(record.original_len);
-                self.write(record, link_type, original)?;
             }
         }
         Ok(())

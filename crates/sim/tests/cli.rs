@@ -7,6 +7,8 @@
     reason = "helpers of tests fail as tests do"
 )]
 
+#[path = "cli/bench.rs"]
+mod bench;
 #[path = "cli/divergence.rs"]
 mod divergence;
 #[path = "cli/exit.rs"]
@@ -21,3 +23,5 @@ mod program;
 mod report;
 #[path = "cli/scenario.rs"]
 mod scenario;
+#[path = "cli/threads.rs"]
+mod threads;

@@ -20,7 +20,7 @@ const LOOK: Duration = Duration::from_millis(100);
 /// The trace with a progress bar on what has been read of it.
 pub(crate) struct Input {
     pub(crate) name: String,
-    pub(crate) source: Box<dyn Read>,
+    pub(crate) source: Box<dyn Read + Send>,
     pub(crate) bar: ProgressBar,
 }
 

@@ -1,7 +1,9 @@
 //! What the director needs of a TCP header: SYN, ACK, and the MSS option (RFC 9293 §3.2).
 
+use dynencap_abi::FlowKey;
 use dynencap_model::segment::{Layout, Transport};
 
+const TCP: u8 = 6;
 const SYN: u8 = 0x02;
 const ACK: u8 = 0x10;
 const FLAGS_AT: usize = 13;
@@ -16,6 +18,20 @@ pub(super) struct Syn {
     pub(super) ack: bool,
     /// The announced MSS.
     pub(super) mss: Option<u16>,
+}
+
+/// Whether a packet may have SYN set: a quick look that errs on the safe side.
+pub(super) fn may_be_syn(packet: &[u8], key: &FlowKey) -> bool {
+    let transport = match (packet.first(), key.version) {
+        (Some(0x45), 4) => 20,
+        // Behind the fixed header at once.
+        (_, 6) if packet.get(6) == Some(&key.protocol) => 40,
+        _ => return true,
+    };
+    key.protocol == TCP
+        && packet
+            .get(transport + FLAGS_AT)
+            .is_some_and(|flags| flags & SYN != 0)
 }
 
 /// Reads a packet's TCP header; `None` where there is none or SYN is not set.

@@ -13,6 +13,7 @@
 //! Memory is bounded whatever the file says: one buffer, which grows to
 //! [`MAX_BLOCK`] at most, and the interfaces of one section.
 
+mod chunk;
 mod error;
 mod interface;
 mod link;
@@ -25,6 +26,7 @@ mod source;
 mod time;
 mod write;
 
+pub use chunk::{CHUNK, Chunked, Chunks, HEADROOM, Reading, read_chunk};
 pub use error::{Fault, TraceError, WriteError};
 pub use link::{Direction, Link, LinkDefect, link};
 pub use link_type::LinkType;

@@ -81,6 +81,15 @@ impl Pcap {
         })
     }
 
+    /// Whether the next record lies in the window as a whole.
+    #[inline]
+    pub(super) fn is_whole(&self, window: &[u8]) -> bool {
+        match self.order.words(window) {
+            Some([_, _, captured, _]) => window.len() - RECORD_HEADER >= captured as usize,
+            None => false,
+        }
+    }
+
     #[inline]
     pub(super) fn next<R: Read>(&self, source: &mut Source<R>) -> Result<Option<Record>, Broken> {
         if source.fill(RECORD_HEADER)? == 0 {

@@ -115,6 +115,25 @@ impl Pcapng {
         Ok(pcapng)
     }
 
+    /// Whether the next packet and all blocks before it lie in the window as a whole.
+    #[inline]
+    pub(super) fn is_whole(&self, mut window: &[u8]) -> bool {
+        loop {
+            let Some([number, length]) = self.order.words(window) else {
+                return false;
+            };
+            let Some(behind) = window.get(length as usize..).filter(|_| length > 0) else {
+                return false;
+            };
+            match Kind::of(number) {
+                Kind::Packet | Kind::SimplePacket | Kind::EnhancedPacket => return true,
+                // Its byte order may be another from here on.
+                Kind::SectionHeader => return false,
+                Kind::Interface | Kind::Other => window = behind,
+            }
+        }
+    }
+
     /// Reads on to the next packet.
     #[inline]
     pub(super) fn next<R: Read>(

@@ -6,10 +6,11 @@ use std::io::{self, Read};
 use std::ops::Range;
 use std::path::Path;
 
+use super::chunk::{Chunked, Chunks, HEADROOM};
 use super::error::{Broken, Fault, TraceError};
 use super::pcap::Pcap;
 use super::pcapng::{self, Pcapng};
-use super::source::Source;
+use super::source::{INITIAL, Source};
 use super::{LinkType, Timestamp};
 
 /// One captured packet.
@@ -87,11 +88,48 @@ impl Reader<Box<dyn Read>> {
     }
 }
 
+impl<C: Chunks> Reader<Chunked<C>> {
+    /// As [`Reader::open`], to be read chunk by chunk: before each packet that is not
+    /// [whole](Reader::is_whole) the window is [turned](Reader::turn).
+    ///
+    /// # Errors
+    /// As [`Reader::open`].
+    pub fn open_chunks(name: impl Into<String>, chunks: C) -> Result<Self, TraceError> {
+        let mut source = Source::new(Chunked::new(chunks), 0);
+        source.turn(Vec::with_capacity(HEADROOM));
+        Self::begin(name.into(), source)
+    }
+
+    /// Whether the next packet comes without more input. Where not, reading it may move what
+    /// lies in the window.
+    #[inline]
+    pub fn is_whole(&self) -> bool {
+        match &self.framing {
+            Framing::Pcap(pcap) => pcap.is_whole(self.source.bytes()),
+            Framing::Pcapng(pcapng) => pcapng.is_whole(self.source.bytes()),
+            Framing::Ended(_) => true,
+        }
+    }
+
+    /// Turns to the next chunk and gives the memory away in which the packets so far lie, each
+    /// at its [place](Reader::next_placed).
+    pub fn turn(&mut self, spare: Vec<u8>) -> Vec<u8> {
+        self.source.turn(spare)
+    }
+
+    /// Ends the reading and gives the memory away, as [`Reader::turn`] does.
+    pub fn close(self) -> Vec<u8> {
+        self.source.close()
+    }
+}
+
 impl<R: Read> Reader<R> {
     /// Reads as far as it takes to know the format; `name` stands in errors.
     pub fn open(name: impl Into<String>, input: R) -> Result<Reader<R>, TraceError> {
-        let file = name.into();
-        let mut source = Source::new(input);
+        Self::begin(name.into(), Source::new(input, INITIAL))
+    }
+
+    fn begin(file: String, mut source: Source<R>) -> Result<Reader<R>, TraceError> {
         match recognise(&mut source) {
             Ok(framing) => Ok(Reader {
                 file,
@@ -112,6 +150,12 @@ impl<R: Read> Reader<R> {
     /// The next packet; `None` at the end of the file, and for ever after an error.
     #[inline]
     pub fn next_frame(&mut self) -> Result<Option<Frame<'_>>, TraceError> {
+        Ok(self.next_placed()?.map(|(_, frame)| frame))
+    }
+
+    /// The next packet, and where it lies in the window.
+    #[inline]
+    pub fn next_placed(&mut self) -> Result<Option<(usize, Frame<'_>)>, TraceError> {
         let found = match &mut self.framing {
             Framing::Pcap(pcap) => pcap.next(&mut self.source),
             Framing::Pcapng(pcapng) => pcapng.next(&mut self.source),
@@ -129,16 +173,18 @@ impl<R: Read> Reader<R> {
                 if self.link_types.last() != Some(&link_type) {
                     self.note(link_type);
                 }
+                let place = bytes.start;
                 let bytes = self.source.taken(bytes);
                 let number = self.number;
-                Ok(Some(Frame {
+                let frame = Frame {
                     number,
                     time,
                     interface,
                     link_type,
                     bytes,
                     original_len,
-                }))
+                };
+                Ok(Some((place, frame)))
             }
             Ok(None) => {
                 self.framing = Framing::Ended(self.format());

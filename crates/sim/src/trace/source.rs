@@ -4,10 +4,11 @@
 use std::io::{ErrorKind, Read};
 use std::ops::Range;
 
+use super::chunk::{Chunked, Chunks};
 use super::error::{Broken, Fault};
 
 /// Large enough that filling costs little per packet, small enough to stay in cache.
-const INITIAL: usize = 256 << 10;
+pub(super) const INITIAL: usize = 256 << 10;
 
 #[derive(Debug)]
 pub(super) struct Source<R> {
@@ -19,11 +20,44 @@ pub(super) struct Source<R> {
     offset: u64,
 }
 
+impl<C: Chunks> Source<Chunked<C>> {
+    /// Turns to the next chunk and gives the window's memory away: what lies in it stays as it
+    /// is. What is not taken yet is copied in front of the chunk.
+    pub(super) fn turn(&mut self, spare: Vec<u8>) -> Vec<u8> {
+        let kept = self.end - self.start;
+        let (mut next, start) = match self.input.take_chunk(spare) {
+            Some((chunk, at)) if at >= kept => (chunk, at - kept),
+            // A packet longer than the room in front of a chunk.
+            Some((chunk, at)) => {
+                let mut longer = vec![0; kept];
+                longer.extend_from_slice(chunk.get(at..).unwrap_or_default());
+                (longer, 0)
+            }
+            None => (vec![0; kept], 0),
+        };
+        if let (Some(place), Some(left)) = (
+            next.get_mut(start..start + kept),
+            self.buffer.get(self.start..self.end),
+        ) {
+            place.copy_from_slice(left);
+        }
+        self.start = start;
+        self.end = next.len();
+        std::mem::replace(&mut self.buffer, next)
+    }
+
+    /// Gives the window's memory away as it is.
+    pub(super) fn close(self) -> Vec<u8> {
+        self.buffer
+    }
+}
+
 impl<R: Read> Source<R> {
-    pub(super) fn new(input: R) -> Source<R> {
+    /// `room`: how many bytes the window has at the start.
+    pub(super) fn new(input: R, room: usize) -> Source<R> {
         Source {
             input,
-            buffer: vec![0; INITIAL],
+            buffer: vec![0; room],
             start: 0,
             end: 0,
             offset: 0,

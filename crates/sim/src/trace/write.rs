@@ -73,7 +73,13 @@ impl<W: Write> PcapngWriter<W> {
 
     /// Writes one packet, after its interface where that is new.
     pub fn write(&mut self, packet: &Packet<'_>) -> Result<(), WriteError> {
-        let captured = captured_length(packet.bytes)?;
+        self.write_parts(packet, &[packet.bytes])
+    }
+
+    /// The same for a packet whose bytes are these, one behind the other; its own are not
+    /// looked at.
+    pub fn write_parts(&mut self, packet: &Packet<'_>, parts: &[&[u8]]) -> Result<(), WriteError> {
+        let captured = captured_length(parts.iter().map(|part| part.len()).sum())?;
         let comment = packet.comment.unwrap_or_default();
         if u16::try_from(comment.len()).is_err() {
             return Err(WriteError::CommentLength {
@@ -82,21 +88,40 @@ impl<W: Write> PcapngWriter<W> {
         }
         let interface = self.interface(packet.link_type)?;
 
-        self.begin(ENHANCED_PACKET);
+        // The options first, whose length the block's begins with.
+        self.block.clear();
+        if !comment.is_empty() {
+            self.option(COMMENT, comment.as_bytes());
+            self.option(0, &[]);
+        }
+        const AROUND: u32 = 32;
+        let padding = captured.next_multiple_of(4) - captured;
+        let length = AROUND + captured + padding + self.block.len() as u32;
         let Timestamp(ticks) = packet.time;
-        self.words([
+        let front = [
+            ENHANCED_PACKET,
+            length,
             interface,
             (ticks >> 32) as u32,
             ticks as u32,
             captured,
             packet.original_len,
-        ]);
-        self.padded(packet.bytes);
-        if !comment.is_empty() {
-            self.option(COMMENT, comment.as_bytes());
-            self.option(0, &[]);
+        ];
+        self.output
+            .write_all(front.map(u32::to_le_bytes).as_flattened())?;
+        for part in parts {
+            self.output.write_all(part)?;
         }
-        self.end()
+        let [a, b, c, d] = length.to_le_bytes();
+        let behind = [0, 0, 0, a, b, c, d];
+        let behind = behind.get(3 - padding as usize..).unwrap_or_default();
+        if self.block.is_empty() {
+            return Ok(self.output.write_all(behind)?);
+        }
+        let (padding, length) = behind.split_at(padding as usize);
+        self.output.write_all(padding)?;
+        self.output.write_all(&self.block)?;
+        Ok(self.output.write_all(length)?)
     }
 
     /// Gives the output back.
@@ -196,7 +221,7 @@ impl<W: Write> PcapWriter<W> {
                 packet: packet.link_type,
             });
         }
-        let captured = captured_length(packet.bytes)?;
+        let captured = captured_length(packet.bytes.len())?;
         let (seconds, nanoseconds) = packet.time.parts();
         let seconds = u32::try_from(seconds).map_err(|_| WriteError::Time { time: packet.time })?;
         let fraction = match self.resolution {
@@ -215,12 +240,12 @@ impl<W: Write> PcapWriter<W> {
     }
 }
 
-fn captured_length(bytes: &[u8]) -> Result<u32, WriteError> {
-    u32::try_from(bytes.len())
+fn captured_length(length: usize) -> Result<u32, WriteError> {
+    u32::try_from(length)
         .ok()
         .filter(|length| *length <= MAX_CAPTURED)
         .ok_or(WriteError::PacketLength {
-            length: bytes.len(),
+            length,
             limit: MAX_CAPTURED,
         })
 }

@@ -49,4 +49,28 @@ proptest! {
         let _ = machine.run_sock_ops("main", 4, [1, 2, 3, 4], socket);
         let _ = crate::gso::segment(&skb, &mut |_| {});
     }
+
+    /// Pairs are what their instructions are one by one: the same end, count and frame.
+    #[test]
+    fn pairs_do_what_their_instructions_do(body in prop::collection::vec(any_insn(), 1..60)) {
+        let mut program = vec![insn(0xbf, 6, 1, 0, 0)];
+        program.extend(body);
+        let run = |every: Option<u64>| {
+            let mut machine = machine(&program);
+            add_map(&mut machine, 1, 4, 8, 2);
+            add_map(&mut machine, 24, 4, 8, 0);
+            machine.set_budget(2000);
+            let socket = machine.open_socket(SocketKind { family: 10, ty: 1, protocol: 6 });
+            let mut skb = frame();
+            skb.socket = Some(socket);
+            let run = match every {
+                None => machine.run_tc("main", &mut skb),
+                Some(every) => machine.run_tc_interleaved("main", &mut skb, every, &mut |_| {}),
+            };
+            (run, skb.data().to_vec(), machine.map_entries("map0").ok())
+        };
+        let joined = run(None);
+        prop_assert_eq!(&joined, &run(Some(1)));
+        prop_assert_eq!(&joined, &run(Some(7)));
+    }
 }

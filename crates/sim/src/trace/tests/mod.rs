@@ -1,6 +1,7 @@
 //! Captures written byte by byte, and what the reader makes of them: the packets it
 //! delivers, and the one message it ends with.
 
+mod chunk;
 mod link;
 mod mutation;
 mod pcap;
