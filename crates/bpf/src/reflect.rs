@@ -68,7 +68,18 @@ fn judge(packet: &mut Arrived) {
         return;
     }
     // SAFETY: `arrive` wrote it.
-    let arrival = unsafe { arrival.assume_init_ref() };
+    let arrival = unsafe { arrival.assume_init_mut() };
+    // Not by `arrive`: together they need too much stack.
+    if !arrival.is_captured {
+        let is_asked = map::config().is_some_and(|config| config.has(Config::CAPTURE_OUTER));
+        // SAFETY: the same bytes; whatever is written to them is an exit.
+        let exit = unsafe { &mut *(&raw mut arrival.exit).cast::<MaybeUninit<Exit>>() };
+        arrival.is_captured = is_asked && capture::in_front(packet, exit);
+        if !arrival.is_captured {
+            arrival.exit = Exit::NONE;
+        }
+    }
+    let arrival = &*arrival;
     let is_tcp = arrival.flow.protocol == TCP;
     let Some(socket) = packet.socket() else {
         return;
@@ -86,7 +97,7 @@ fn judge(packet: &mut Arrived) {
     }
 }
 
-/// Lines 1 and 2.
+/// Line 1, and of line 2 the ticket.
 #[inline(never)]
 fn arrive(packet: &mut Arrived, arrival: &mut MaybeUninit<Arrival>) -> bool {
     let parsed = Packet::parse(packet);
@@ -110,13 +121,8 @@ fn arrive(packet: &mut Arrived, arrival: &mut MaybeUninit<Arrival>) -> bool {
     // SAFETY: the same bytes; whatever is written to them is an exit.
     let exit = unsafe { &mut *(&raw mut arrival.exit).cast::<MaybeUninit<Exit>>() };
     let ticket = packet.tc_index();
-    arrival.is_captured = ticket & u32::from(STAGED_TICKET) != 0
-        && staged::take(ticket, &flow.key(), print, exit)
-        || map::config().is_some_and(|config| config.has(Config::CAPTURE_OUTER))
-            && capture::in_front(packet, exit);
-    if !arrival.is_captured {
-        arrival.exit = Exit::NONE;
-    }
+    arrival.is_captured =
+        ticket & u32::from(STAGED_TICKET) != 0 && staged::take(ticket, &flow.key(), print, exit);
     true
 }
 

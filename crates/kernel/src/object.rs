@@ -71,7 +71,7 @@ impl Loaded {
     fn open(object: &[u8], reflected: u32) -> Result<Self, Error> {
         let ebpf = EbpfLoader::new()
             .map_max_entries(object::REFLECTED, reflected)
-            .verifier_log_level(VerifierLogLevel::VERBOSE | VerifierLogLevel::STATS)
+            .verifier_log_level(VerifierLogLevel::DEBUG | VerifierLogLevel::STATS)
             .load(object)
             .map_err(not_loaded)?;
         Ok(Self { ebpf })

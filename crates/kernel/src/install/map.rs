@@ -64,7 +64,7 @@ pub(super) fn open(object: &[u8], pins: &Pins, reflected: u32) -> Result<Loaded,
     }
     let mut loader = EbpfLoader::new();
     loader
-        .verifier_log_level(VerifierLogLevel::VERBOSE | VerifierLogLevel::STATS)
+        .verifier_log_level(VerifierLogLevel::DEBUG | VerifierLogLevel::STATS)
         .map_max_entries(
             object::REFLECTED,
             reflected_entries(pins)?.unwrap_or(reflected),
