@@ -13,6 +13,7 @@ use dynencap_abi::{
     Event, Reason, TunnelSpec,
     option::{ENCAP_GW, ENCAP_REFLECT, ENCAP_UDP, REFLECT_DSCP, REFLECT_MARK, REFLECT_PATH},
 };
+use dynencap_kernel::Feature;
 use std::{
     io::{Read, Write},
     net::{TcpListener, TcpStream},
@@ -46,64 +47,74 @@ pub(crate) fn assert_via(left: &Left, via: &Via) {
     assert_eq!(left.path(), Some(via));
 }
 
+/// A connection by this path, from its SYN to TIME_WAIT's last ACK.
+#[track_caller]
+fn mirrors(path: &Via, format: u8, server_at: &str) {
+    let mut stage = Stage::new(0);
+    stage.tunnel(path, !server_at.contains(':'), format);
+    let listener = server(&stage, server_at);
+    let mut client = Client::new(&stage, 40000, (server_at, PORT));
+    let answer = client.connect(path);
+    assert_eq!(answer.as_ref(), Some(path));
+
+    // The server speaks first.
+    let mut server = accept(&listener);
+    server.write_all(b"welcome").unwrap();
+    let greeting = client.receive();
+    assert_via(&greeting, path);
+    assert_eq!(greeting.segment.payload, b"welcome");
+    client.send(path, ACK, b"hello");
+    assert_via(&client.receive(), path);
+    let mut read = [0; 5];
+    server.read_exact(&mut read).unwrap();
+    assert_eq!(&read, b"hello");
+
+    // It closes; the ACK of the client's FIN comes from TIME_WAIT.
+    drop(server);
+    let fin = client.receive();
+    assert_eq!(fin.segment.flags & FIN, FIN);
+    assert_via(&fin, path);
+    client.send(path, ACK, &[]);
+    client.send(path, FIN | ACK, &[]);
+    let last = client.receive();
+    assert_via(&last, path);
+    assert_eq!(last.segment.payload, [0; 0]);
+    assert_eq!(stage.event(Event::ReflectCaptured), 1);
+    assert_eq!(stage.event(Event::ReflectTaken), 1);
+    assert_eq!(stage.loaded.reflected().unwrap(), []);
+    assert_eq!(stage.counted(Reason::NoGateway), 0);
+}
+
 #[test]
 fn every_packet_from_the_syn_ack_to_the_last_leaves_as_the_syn_came() {
     if !require(&[]) {
         return;
     }
     let [gateway, ..] = GATEWAYS;
-    for (path, format, server_at) in [
-        (via(gateway), TunnelSpec::FIXED, SERVER[0]),
-        (via(gateway), TunnelSpec::FIXED, SERVER[1]),
-        (via("10.9.0.1"), TunnelSpec::FIXED, SERVER[0]),
-        (via("10.9.0.1"), TunnelSpec::FIXED, SERVER[1]),
-        (via_udp(gateway, 6080, &[]), TunnelSpec::FIXED, SERVER[0]),
-        (
-            via_udp(gateway, 4790, &[0x0c, 0, 0, 2, 0x12, 0x34, 0x56, 0]),
-            TunnelSpec::FIXED,
-            SERVER[0],
-        ),
-        (via_udp(gateway, 6080, &GUE), TunnelSpec::GUE, SERVER[0]),
-        (
-            via_udp("10.9.0.1", 6081, &GENEVE),
-            TunnelSpec::GENEVE,
-            SERVER[0],
-        ),
-    ] {
-        let mut stage = Stage::new(0);
-        stage.tunnel(&path, !server_at.contains(':'), format);
-        let listener = server(&stage, server_at);
-        let mut client = Client::new(&stage, 40000, (server_at, PORT));
-        let answer = client.connect(&path);
-        assert_eq!(answer.as_ref(), Some(&path));
+    let vxlan = [0x0c, 0, 0, 2, 0x12, 0x34, 0x56, 0];
+    let fixed = TunnelSpec::FIXED;
+    mirrors(&via(gateway), fixed, SERVER[0]);
+    mirrors(&via("10.9.0.1"), fixed, SERVER[1]);
+    mirrors(&via_udp(gateway, 6080, &[]), fixed, SERVER[0]);
+    mirrors(&via_udp(gateway, 4790, &vxlan), fixed, SERVER[0]);
+    mirrors(&via_udp(gateway, 6080, &GUE), TunnelSpec::GUE, SERVER[0]);
+    mirrors(
+        &via_udp(gateway, 6081, &GENEVE),
+        TunnelSpec::GENEVE,
+        SERVER[0],
+    );
+}
 
-        // The server speaks first.
-        let mut server = accept(&listener);
-        server.write_all(b"welcome").unwrap();
-        let greeting = client.receive();
-        assert_via(&greeting, &path);
-        assert_eq!(greeting.segment.payload, b"welcome");
-        client.send(&path, ACK, b"hello");
-        assert_via(&client.receive(), &path);
-        let mut read = [0; 5];
-        server.read_exact(&mut read).unwrap();
-        assert_eq!(&read, b"hello");
-
-        // It closes; the ACK of the client's FIN comes from TIME_WAIT.
-        drop(server);
-        let fin = client.receive();
-        assert_eq!(fin.segment.flags & FIN, FIN);
-        assert_via(&fin, &path);
-        client.send(&path, ACK, &[]);
-        client.send(&path, FIN | ACK, &[]);
-        let last = client.receive();
-        assert_via(&last, &path);
-        assert_eq!(last.segment.payload, [0; 0]);
-        assert_eq!(stage.event(Event::ReflectCaptured), 1);
-        assert_eq!(stage.event(Event::ReflectTaken), 1);
-        assert_eq!(stage.loaded.reflected().unwrap(), []);
-        assert_eq!(stage.counted(Reason::NoGateway), 0);
+#[test]
+fn the_outer_headers_may_be_of_the_other_ip_version() {
+    if !require(&[Feature::DecapsulateIpv4]) {
+        return;
     }
+    let [gateway, ..] = GATEWAYS;
+    mirrors(&via(gateway), TunnelSpec::FIXED, SERVER[1]);
+    mirrors(&via("10.9.0.1"), TunnelSpec::FIXED, SERVER[0]);
+    let geneve = via_udp("10.9.0.1", 6081, &GENEVE);
+    mirrors(&geneve, TunnelSpec::GENEVE, SERVER[0]);
 }
 
 #[test]
@@ -252,36 +263,32 @@ fn dscp_and_mark_are_those_of_the_syn() {
     if !require(&[]) {
         return;
     }
-    let path = via(GATEWAYS[0]);
     let bits = REFLECT_PATH | REFLECT_DSCP | REFLECT_MARK;
-    for (asked, server_at) in [
-        (bits, SERVER[0]),
-        (bits, SERVER[1]),
-        (REFLECT_DSCP | REFLECT_MARK, SERVER[0]),
-        (REFLECT_DSCP | REFLECT_MARK, SERVER[1]),
+    let without_path = REFLECT_DSCP | REFLECT_MARK;
+    let paths = [via(GATEWAYS[0]), via("10.9.0.1")];
+    for (asked, server_at, path, ours) in [
+        (bits, SERVER[0], &paths[0], 0x00a8_0000),
+        (bits, SERVER[1], &paths[1], 0x0094_0000),
+        (without_path, SERVER[0], &paths[0], 0),
+        (without_path, SERVER[1], &paths[1], 0),
     ] {
         let mut stage = Stage::new(0);
-        stage.tunnel(&path, !server_at.contains(':'), TunnelSpec::FIXED);
+        stage.tunnel(path, !server_at.contains(':'), TunnelSpec::FIXED);
         stage.mark_what_comes(0x1200_0034);
         let listener = server(&stage, server_at);
         set(&listener, ENCAP_REFLECT, &asked.to_ne_bytes()).unwrap();
         let mut client = Client::new(&stage, 40009, (server_at, PORT));
         // DSCP 46, and ECN that is the packet's own.
         client.class = 0xb8 | 1;
-        client.send(&path, SYN, &[]);
+        client.send(path, SYN, &[]);
         let answer = client.receive();
         assert_eq!(answer.class, 0xb8, "{asked}");
-        client.send(&path, ACK, &[]);
+        client.send(path, ACK, &[]);
         let mut server = accept(&listener);
         server.write_all(b"welcome").unwrap();
         let left = client.receive();
         assert_eq!(left.class, 0xb8, "{asked}");
         assert_eq!(left.via.is_some(), asked & REFLECT_PATH != 0);
-        let ours = if asked & REFLECT_PATH == 0 {
-            0
-        } else {
-            0x00a8_0000
-        };
         assert_eq!(mark(&server), 0x1200_0034 | ours);
     }
 }

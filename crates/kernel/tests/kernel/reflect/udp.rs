@@ -58,9 +58,14 @@ fn each_peer_is_answered_by_its_own_path() {
     }
     for address in SERVER {
         let mut stage = Stage::new(0);
+        let gateways = if address.contains(':') {
+            [GATEWAYS[0], GATEWAYS[1]]
+        } else {
+            ["10.9.0.1", "10.9.0.2"]
+        };
         let paths = [
-            via(GATEWAYS[0]),
-            via_udp(GATEWAYS[1], 6080, &[1, 2, 3, 4, 5, 6, 7, 8]),
+            via(gateways[0]),
+            via_udp(gateways[1], 6080, &[1, 2, 3, 4, 5, 6, 7, 8]),
         ];
         for path in &paths {
             stage.tunnel(path, !address.contains(':'), TunnelSpec::FIXED);
