@@ -13,6 +13,10 @@ use dynencap_abi::{
     Config, Event, Reason, TunnelKey, TunnelSpec,
     object::{self, MAX_REFLECTED},
 };
+use std::io::ErrorKind;
+
+/// Times that a program is handed to the verifier.
+const ATTEMPTS: u32 = 5;
 
 /// The programs in the kernel, accepted by the verifier, attached to nothing.
 #[derive(Debug)]
@@ -46,15 +50,15 @@ impl Loaded {
         let mut loaded = Self::open(object, reflected)?;
         let ebpf = &mut loaded.ebpf;
         for name in [object::SET_OPTION, object::GET_OPTION] {
-            let result = sockopt(ebpf, name)?.load();
-            result.map_err(|error| refused(name, error))?;
+            let program = sockopt(ebpf, name)?;
+            patiently(name, || program.load())?;
         }
-        let result = socket_create(ebpf)?.load();
-        result.map_err(|error| refused(object::SOCKET_CREATE, error))?;
-        let result = track(ebpf)?.load();
-        result.map_err(|error| refused(object::TRACK, error))?;
-        let result = reflect(ebpf)?.load();
-        result.map_err(|error| refused(object::REFLECT, error))?;
+        let program = socket_create(ebpf)?;
+        patiently(object::SOCKET_CREATE, || program.load())?;
+        let program = track(ebpf)?;
+        patiently(object::TRACK, || program.load())?;
+        let program = reflect(ebpf)?;
+        patiently(object::REFLECT, || program.load())?;
         for program in programs {
             verify(ebpf, program.name())?;
         }
@@ -191,8 +195,34 @@ pub(crate) fn classifier<'a>(
 
 /// Has a TC program verified.
 pub(crate) fn verify(ebpf: &mut Ebpf, name: &'static str) -> Result<(), Error> {
-    let result = classifier(ebpf, name)?.load();
-    result.map_err(|error| refused(name, error))
+    let program = classifier(ebpf, name)?;
+    patiently(name, || program.load())
+}
+
+/// Has a program verified, and again where a signal interrupted that (`EAGAIN` of the kernel's
+/// `do_check`): as often as libbpf would.
+pub(crate) fn patiently(
+    name: &'static str,
+    load: impl FnMut() -> Result<(), ProgramError>,
+) -> Result<(), Error> {
+    again_while(was_interrupted, load).map_err(|error| refused(name, error))
+}
+
+fn was_interrupted(error: &ProgramError) -> bool {
+    matches!(error, ProgramError::LoadError { io_error, .. } if io_error.kind() == ErrorKind::WouldBlock)
+}
+
+fn again_while<E>(
+    is_passing: impl Fn(&E) -> bool,
+    mut load: impl FnMut() -> Result<(), E>,
+) -> Result<(), E> {
+    for _ in 1..ATTEMPTS {
+        match load() {
+            Err(error) if is_passing(&error) => {}
+            result => return result,
+        }
+    }
+    load()
 }
 
 /// An object that was not loaded: the lack of a capability is by far the likeliest cause.
@@ -246,5 +276,32 @@ pub(crate) fn map_error(map: &'static str) -> impl Fn(MapError) -> Error {
     move |source| Error::Map {
         map,
         source: Box::new(source),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_interrupted_is_tried_again_but_not_for_ever() {
+        let calls_until = |successful: u32, passing: bool| {
+            let mut calls = 0;
+            let result = again_while(
+                |&passing: &bool| passing,
+                || {
+                    calls += 1;
+                    if calls < successful {
+                        Err(passing)
+                    } else {
+                        Ok(())
+                    }
+                },
+            );
+            (result, calls)
+        };
+        assert_eq!(calls_until(3, true), (Ok(()), 3));
+        assert_eq!(calls_until(3, false), (Err(false), 1));
+        assert_eq!(calls_until(u32::MAX, true), (Err(true), ATTEMPTS));
     }
 }

@@ -6,7 +6,7 @@ use super::{
     record::Hook,
 };
 use crate::{
-    object::{attach_error, refused},
+    object::{attach_error, patiently},
     sys,
 };
 use aya::{
@@ -81,15 +81,14 @@ pub(super) fn load(ebpf: &mut Ebpf, targets: &Targets<'_>) -> Result<(), Error> 
         if !targets.has(place) {
             continue;
         }
-        let result = match program(ebpf, name)? {
-            Program::CgroupSockopt(program) => program.load(),
-            Program::CgroupSock(program) => program.load(),
-            Program::SockOps(program) => program.load(),
-            Program::CgroupSkb(program) => program.load(),
-            Program::SchedClassifier(program) => program.load(),
+        match program(ebpf, name)? {
+            Program::CgroupSockopt(program) => patiently(name, || program.load()),
+            Program::CgroupSock(program) => patiently(name, || program.load()),
+            Program::SockOps(program) => patiently(name, || program.load()),
+            Program::CgroupSkb(program) => patiently(name, || program.load()),
+            Program::SchedClassifier(program) => patiently(name, || program.load()),
             _ => return Err(missing(name)),
-        };
-        result.map_err(|error| refused(name, error))?;
+        }?;
     }
     Ok(())
 }

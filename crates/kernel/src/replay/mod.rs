@@ -74,8 +74,9 @@ impl Replay {
     /// Builds a lab, loads and attaches the programs and pins the calling thread to the CPU
     /// that it is on (until the replay is dropped).
     pub fn start(object: &[u8], config: Config) -> Result<Self, Error> {
-        let lab = Lab::new()?;
+        // Before the lab, of which there is one: another thread may use that meanwhile.
         let mut loaded = Loaded::load(object)?;
+        let lab = Lab::new()?;
         loaded.set_config(&config)?;
         let links = lab.links();
         let (host, peer) = (lab.host(), lab.peer());

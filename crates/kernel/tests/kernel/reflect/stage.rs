@@ -49,8 +49,8 @@ impl Stage {
     }
 
     pub(crate) fn sized(flags: u32, reflected: u32) -> Self {
-        let lab = Lab::new().unwrap();
         let programs = [DeviceProgram::Egress, DeviceProgram::Ingress];
+        let lab = Lab::new().unwrap();
         let mut loaded = Loaded::load_sized(object(), &programs, reflected).unwrap();
         let config = Config {
             source4: [10, 5, 0, 5],

@@ -47,13 +47,21 @@ pub(crate) fn assert_via(left: &Left, via: &Via) {
     assert_eq!(left.path(), Some(via));
 }
 
-/// A connection by this path, from its SYN to TIME_WAIT's last ACK.
+/// A connection by each path, to a server there, with nothing left over from those before.
 #[track_caller]
-fn mirrors(path: &Via, format: u8, server_at: &str) {
+fn each_mirrors(cases: &[(Via, u8, &str)]) {
     let mut stage = Stage::new(0);
+    for (number, (path, format, server_at)) in (1..).zip(cases) {
+        mirrors(&mut stage, number, path, *format, server_at);
+    }
+}
+
+/// The connection of this number, from its SYN to TIME_WAIT's last ACK.
+#[track_caller]
+fn mirrors(stage: &mut Stage, number: u16, path: &Via, format: u8, server_at: &str) {
     stage.tunnel(path, !server_at.contains(':'), format);
-    let listener = server(&stage, server_at);
-    let mut client = Client::new(&stage, 40000, (server_at, PORT));
+    let listener = server(stage, server_at);
+    let mut client = Client::new(stage, 40000 + number, (server_at, PORT));
     let answer = client.connect(path);
     assert_eq!(answer.as_ref(), Some(path));
 
@@ -79,8 +87,8 @@ fn mirrors(path: &Via, format: u8, server_at: &str) {
     let last = client.receive();
     assert_via(&last, path);
     assert_eq!(last.segment.payload, [0; 0]);
-    assert_eq!(stage.event(Event::ReflectCaptured), 1);
-    assert_eq!(stage.event(Event::ReflectTaken), 1);
+    assert_eq!(stage.event(Event::ReflectCaptured), u64::from(number));
+    assert_eq!(stage.event(Event::ReflectTaken), u64::from(number));
     assert_eq!(stage.loaded.reflected().unwrap(), []);
     assert_eq!(stage.counted(Reason::NoGateway), 0);
 }
@@ -93,16 +101,18 @@ fn every_packet_from_the_syn_ack_to_the_last_leaves_as_the_syn_came() {
     let [gateway, ..] = GATEWAYS;
     let vxlan = [0x0c, 0, 0, 2, 0x12, 0x34, 0x56, 0];
     let fixed = TunnelSpec::FIXED;
-    mirrors(&via(gateway), fixed, SERVER[0]);
-    mirrors(&via("10.9.0.1"), fixed, SERVER[1]);
-    mirrors(&via_udp(gateway, 6080, &[]), fixed, SERVER[0]);
-    mirrors(&via_udp(gateway, 4790, &vxlan), fixed, SERVER[0]);
-    mirrors(&via_udp(gateway, 6080, &GUE), TunnelSpec::GUE, SERVER[0]);
-    mirrors(
-        &via_udp(gateway, 6081, &GENEVE),
-        TunnelSpec::GENEVE,
-        SERVER[0],
-    );
+    each_mirrors(&[
+        (via(gateway), fixed, SERVER[0]),
+        (via("10.9.0.1"), fixed, SERVER[1]),
+        (via_udp(gateway, 6080, &[]), fixed, SERVER[0]),
+        (via_udp(gateway, 4790, &vxlan), fixed, SERVER[0]),
+        (via_udp(gateway, 6080, &GUE), TunnelSpec::GUE, SERVER[0]),
+        (
+            via_udp(gateway, 6081, &GENEVE),
+            TunnelSpec::GENEVE,
+            SERVER[0],
+        ),
+    ]);
 }
 
 #[test]
@@ -111,10 +121,12 @@ fn the_outer_headers_may_be_of_the_other_ip_version() {
         return;
     }
     let [gateway, ..] = GATEWAYS;
-    mirrors(&via(gateway), TunnelSpec::FIXED, SERVER[1]);
-    mirrors(&via("10.9.0.1"), TunnelSpec::FIXED, SERVER[0]);
     let geneve = via_udp("10.9.0.1", 6081, &GENEVE);
-    mirrors(&geneve, TunnelSpec::GENEVE, SERVER[0]);
+    each_mirrors(&[
+        (via(gateway), TunnelSpec::FIXED, SERVER[1]),
+        (via("10.9.0.1"), TunnelSpec::FIXED, SERVER[0]),
+        (geneve, TunnelSpec::GENEVE, SERVER[0]),
+    ]);
 }
 
 #[test]
@@ -123,12 +135,12 @@ fn syn_cookies_and_retransmitted_syn_acks_leave_as_the_syn_came() {
         return;
     }
     let path = via(GATEWAYS[0]);
-    for cookies in ["2", "0"] {
-        let mut stage = Stage::new(0);
-        stage.tunnel(&path, false, TunnelSpec::FIXED);
+    let mut stage = Stage::new(0);
+    stage.tunnel(&path, false, TunnelSpec::FIXED);
+    for (number, cookies) in (1..).zip(["2", "0"]) {
         stage.sysctl("ipv4/tcp_syncookies", cookies);
         let listener = server(&stage, SERVER[0]);
-        let mut client = Client::new(&stage, 40001, (SERVER[0], PORT));
+        let mut client = Client::new(&stage, 40010 + number, (SERVER[0], PORT));
         client.send(&path, SYN, &[]);
         let first = client.receive();
         assert_via(&first, &path);
@@ -141,7 +153,7 @@ fn syn_cookies_and_retransmitted_syn_acks_leave_as_the_syn_came() {
         assert_via(&client.receive(), &path);
         server.write_all(b"welcome").unwrap();
         assert_via(&client.receive(), &path);
-        assert_eq!(stage.event(Event::ReflectTaken), 1, "{cookies}");
+        assert_eq!(stage.event(Event::ReflectTaken), u64::from(number));
     }
 }
 
@@ -178,9 +190,9 @@ fn what_was_not_asked_for_is_not_reflected() {
     }
     let path = via(GATEWAYS[0]);
     // Neither asked for by the socket nor by a policy; off; a tunnel that is not reflected.
+    let mut stage = Stage::new(0);
+    stage.tunnel(&path, false, TunnelSpec::FIXED);
     for case in 0..3 {
-        let mut stage = Stage::new(0);
-        stage.tunnel(&path, false, TunnelSpec::FIXED);
         let listener = server(&stage, SERVER[0]);
         match case {
             0 => set(&listener, ENCAP_REFLECT, &[]).unwrap(),
@@ -195,7 +207,7 @@ fn what_was_not_asked_for_is_not_reflected() {
                 stage.loaded.add_tunnel(&path.key(false), &spec).unwrap();
             }
         }
-        let mut client = Client::new(&stage, 40005, (SERVER[0], PORT));
+        let mut client = Client::new(&stage, 40020 + case, (SERVER[0], PORT));
         assert_eq!(client.connect(&path), None, "{case}");
         let mut server = accept(&listener);
         server.write_all(b"welcome").unwrap();
@@ -247,12 +259,12 @@ fn the_mark_of_a_request_is_that_of_its_exit_where_the_kernel_takes_it() {
         return;
     }
     let path = via(GATEWAYS[0]);
-    for accept_mark in ["0", "1"] {
-        let mut stage = Stage::new(0);
-        stage.tunnel(&path, false, TunnelSpec::FIXED);
+    let mut stage = Stage::new(0);
+    stage.tunnel(&path, false, TunnelSpec::FIXED);
+    for (port, accept_mark) in [(40030, "0"), (40031, "1")] {
         stage.sysctl("ipv4/tcp_fwmark_accept", accept_mark);
         let listener = server(&stage, SERVER[0]);
-        let mut client = Client::new(&stage, 40008, (SERVER[0], PORT));
+        let mut client = Client::new(&stage, port, (SERVER[0], PORT));
         assert_eq!(client.connect(&path).as_ref(), Some(&path));
         assert_eq!(mark(&accept(&listener)), 0x00a8_0000);
     }
@@ -266,18 +278,18 @@ fn dscp_and_mark_are_those_of_the_syn() {
     let bits = REFLECT_PATH | REFLECT_DSCP | REFLECT_MARK;
     let without_path = REFLECT_DSCP | REFLECT_MARK;
     let paths = [via(GATEWAYS[0]), via("10.9.0.1")];
-    for (asked, server_at, path, ours) in [
-        (bits, SERVER[0], &paths[0], 0x00a8_0000),
-        (bits, SERVER[1], &paths[1], 0x0094_0000),
-        (without_path, SERVER[0], &paths[0], 0),
-        (without_path, SERVER[1], &paths[1], 0),
+    let mut stage = Stage::new(0);
+    stage.mark_what_comes(0x1200_0034);
+    for (port, asked, server_at, path, ours) in [
+        (40040, bits, SERVER[0], &paths[0], 0x00a8_0000),
+        (40041, bits, SERVER[1], &paths[1], 0x0094_0000),
+        (40042, without_path, SERVER[0], &paths[0], 0),
+        (40043, without_path, SERVER[1], &paths[1], 0),
     ] {
-        let mut stage = Stage::new(0);
         stage.tunnel(path, !server_at.contains(':'), TunnelSpec::FIXED);
-        stage.mark_what_comes(0x1200_0034);
         let listener = server(&stage, server_at);
         set(&listener, ENCAP_REFLECT, &asked.to_ne_bytes()).unwrap();
-        let mut client = Client::new(&stage, 40009, (server_at, PORT));
+        let mut client = Client::new(&stage, port, (server_at, PORT));
         // DSCP 46, and ECN that is the packet's own.
         client.class = 0xb8 | 1;
         client.send(path, SYN, &[]);
