@@ -67,8 +67,10 @@ pub struct Seen {
     pub gateway: Option<IpAddr>,
     /// What it is.
     pub segment: Segment,
-    /// The inner source port.
+    /// The inner source port. Connections over the two IP versions may have the same.
     pub port: u16,
+    /// The inner IP version is 4.
+    pub is_ipv4: bool,
 }
 
 /// What was found.
@@ -237,7 +239,7 @@ impl Audit {
         }
         *self.tunnels.entry((ip.destination, shape)).or_default() += 1;
         *self.segments.entry(segment).or_default() += 1;
-        self.remember(Some(ip.destination), segment, within.source_port());
+        self.remember(Some(ip.destination), &within);
     }
 
     fn outside(&mut self, ip: &Ip<'_>) {
@@ -245,15 +247,16 @@ impl Audit {
             Plain::Leak => self.leaks.add(|| format!("{ip}: {:?}", ip.segment())),
             Plain::Allowed => self.plain += 1,
         }
-        self.remember(None, ip.segment(), ip.source_port());
+        self.remember(None, ip);
     }
 
-    fn remember(&mut self, gateway: Option<IpAddr>, segment: Segment, port: u16) {
+    fn remember(&mut self, gateway: Option<IpAddr>, packet: &Ip<'_>) {
         if self.history.len() < HISTORY {
             self.history.push(Seen {
                 gateway,
-                segment,
-                port,
+                segment: packet.segment(),
+                port: packet.source_port(),
+                is_ipv4: packet.source.is_ipv4(),
             });
         }
     }

@@ -3,6 +3,7 @@
 use crate::{Test, require::ACROSS};
 use dynencap_e2e::{
     Exit, Segment, Topology, amount,
+    audit::Seen,
     job::{
         bulk::{self, Bulk, Sent},
         server::SINK,
@@ -27,13 +28,17 @@ fn exit(number: u16) -> Exit {
     }
 }
 
+fn is_over_ipv4(number: u16) -> bool {
+    number.is_multiple_of(3)
+}
+
 fn many() {
     let mut topology = Topology::new();
     topology.serve();
     let capture = topology.audit("many");
     let all: Vec<Bulk> = (0..CONNECTIONS)
         .map(|number| {
-            let to = if number % 3 == 0 {
+            let to = if is_over_ipv4(number) {
                 server4(SINK)
             } else {
                 server(SINK)
@@ -48,8 +53,8 @@ fn many() {
     assert_eq!(sent.len(), usize::from(CONNECTIONS));
     for (number, sent) in (0..).zip(&sent) {
         sent.assert_whole();
-        let own = audit.history.iter().filter(|seen| seen.port == sent.port);
-        let mut own = own.peekable();
+        let is_own = |seen: &&Seen| seen.port == sent.port && seen.is_ipv4 == is_over_ipv4(number);
+        let mut own = audit.history.iter().filter(is_own).peekable();
         assert!(
             own.peek()
                 .is_some_and(|first| first.segment == Segment::Syn),
