@@ -6,7 +6,7 @@
 use crate::{Test, reflect::at};
 use dynencap_abi::Event;
 use dynencap_e2e::{
-    Audit, Exit, Topology,
+    Audit, Exit, Topology, amount,
     audit::Plain,
     capture::Capture,
     forge::{Checksum, SYN, Segment},
@@ -65,7 +65,8 @@ impl Size {
                 }
             }
             Err(_) => Self {
-                syns: 50_000,
+                // Still more than the map holds where all takes longer.
+                syns: amount(50_000) as u32,
                 rate: 50_000,
                 connections: 20,
                 seconds: 4,
