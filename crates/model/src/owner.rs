@@ -108,6 +108,14 @@ pub(crate) struct Search<'a, S> {
     pub(crate) sockets: &'a S,
 }
 
+/// A packet, as far as the search for its exit depends on it.
+struct Asked {
+    flow: Option<FlowKey>,
+    is_tcp: bool,
+    resets: bool,
+    accepts: bool,
+}
+
 /// The answer, and the traffic class whose DSCP the packet takes first.
 pub(crate) type Answer<'a> = (Result<Owner<'a>, Reason>, Option<u8>);
 
@@ -139,15 +147,19 @@ impl<'a, S: Sockets> Search<'a, S> {
         let flow = ip.map(|ip| flow::key_of(&ip, packet.bytes));
         let upper = ip.map(|ip| extension::upper(&ip, packet.bytes));
         let tcp = upper.and_then(|upper| tcp_header(&upper, packet.bytes));
-        let resets = tcp.is_some_and(|tcp| tcp[13] & RST != 0);
-        let accepts = tcp.is_some_and(|tcp| tcp[13] & SYN_ACK == SYN_ACK);
-        let late = resets || self.reflects() && accepts;
+        let asked = Asked {
+            flow,
+            is_tcp: tcp.is_some(),
+            resets: tcp.is_some_and(|tcp| tcp[13] & RST != 0),
+            accepts: tcp.is_some_and(|tcp| tcp[13] & SYN_ACK == SYN_ACK),
+        };
+        let late = asked.resets || self.reflects() && asked.accepts;
         if !marked && !requested && !late {
             return Err(nobodys);
         }
         if let Origin::Request(listener) = self.origin {
             let Some(storage) = listener.storage().filter(|_| stored) else {
-                return self.of_nobody(flow, resets, tcp.is_some(), nobodys, class);
+                return self.of_nobody(&asked, nobodys, class);
             };
             let cgroup = storage.reflecting.cgroup;
             if cgroup != 0
@@ -167,7 +179,7 @@ impl<'a, S: Sockets> Search<'a, S> {
                 return Err(Reason::NoGateway);
             }
         }
-        self.of_nobody(flow, resets, tcp.is_some(), nobodys, class)
+        self.of_nobody(&asked, nobodys, class)
     }
 
     /// Line 1.
@@ -202,12 +214,11 @@ impl<'a, S: Sockets> Search<'a, S> {
     /// Lines 4 to 7.
     fn of_nobody(
         &self,
-        flow: Option<FlowKey>,
-        resets: bool,
-        is_tcp: bool,
+        packet: &Asked,
         nobodys: Reason,
         class: &mut Option<u8>,
     ) -> Result<Owner<'a>, Reason> {
+        let Asked { flow, .. } = *packet;
         let marked = self.is_marked();
         let gone = if marked {
             Reason::MarkedWithoutExit
@@ -217,13 +228,18 @@ impl<'a, S: Sockets> Search<'a, S> {
         if !marked && matches!(self.origin, Origin::Request(_)) {
             return Err(gone);
         }
-        if let Some(exit) = flow.and_then(|flow| self.closing.get(&flow)) {
+        // A SYN-ACK begins a connection; what was kept is of the one before.
+        if !packet.accepts
+            && let Some(exit) = flow.and_then(|flow| self.closing.get(&flow))
+        {
             return Ok(Owner::Kept(*exit));
         }
-        if resets && let Some(exit) = self.captured(flow, 0, class) {
+        if packet.resets
+            && let Some(exit) = self.captured(flow, 0, class)
+        {
             return Ok(Owner::Kept(exit));
         }
-        if is_tcp
+        if packet.is_tcp
             && self.hook.offers(Need::SocketLookup)
             && let Some(storage) = flow
                 .and_then(|flow| self.sockets.tcp(&flow))

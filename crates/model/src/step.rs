@@ -199,9 +199,13 @@ impl Host {
         let outcome = match learned {
             Some(reason) => Err(reason),
             None => Tunnelled::parse(&packet, &self.tunnels).and_then(|tunnelled| {
-                decapsulate(&tunnelled, sink)?;
+                let taken_off = if tunnelled.by_kernel {
+                    Err(Reason::NotTunnel)
+                } else {
+                    Ok(decapsulate(&tunnelled, sink)?)
+                };
                 captured = self.reflects().then(|| Capture::of(&tunnelled)).flatten();
-                Ok(())
+                taken_off
             }),
         };
         if let Some(capture) = &captured {

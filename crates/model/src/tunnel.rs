@@ -54,10 +54,13 @@ pub(crate) struct Tunnelled<'a> {
     pub(crate) inner_bytes: &'a [u8],
     /// The tunnel's packets are captured for reflection.
     pub(crate) reflects: bool,
+    /// A device of the kernel takes the headers off, not TC ingress.
+    pub(crate) by_kernel: bool,
 }
 
 impl<'a> Tunnelled<'a> {
-    /// Steps 1 and 3 to 7 in their order.
+    /// Steps 1 and 3 to 7 in their order. Whatever is wrong with what a device of the kernel will
+    /// judge itself, it is none of our tunnels'.
     pub(crate) fn parse(packet: &Packet<'a>, tunnels: &Tunnels) -> Result<Self, Reason> {
         if !matches!(packet.ethertype, ETHERTYPE_IPV4 | ETHERTYPE_IPV6) {
             return Err(Reason::NotIp);
@@ -72,11 +75,20 @@ impl<'a> Tunnelled<'a> {
             return Err(Reason::NotTunnel);
         }
         let payload = packet.bytes.get(outer.header_len()..).unwrap_or_default();
-        let spec = tunnels
-            .of(&outer, payload)
-            .filter(|spec| spec.flags & TunnelSpec::KERNEL == 0)
-            .ok_or(Reason::NotTunnel)?;
+        let spec = tunnels.of(&outer, payload).ok_or(Reason::NotTunnel)?;
+        match Self::judged(packet, outer, payload, spec) {
+            Err(_) if spec.flags & TunnelSpec::KERNEL != 0 => Err(Reason::NotTunnel),
+            judged => judged,
+        }
+    }
 
+    /// Steps 6 and 7.
+    fn judged(
+        packet: &Packet<'a>,
+        outer: Ip<'a>,
+        payload: &'a [u8],
+        spec: &TunnelSpec,
+    ) -> Result<Self, Reason> {
         if outer.stated_len() != packet.bytes.len() || !is_plain(&outer) {
             return Err(Reason::BadOuter);
         }
@@ -106,6 +118,7 @@ impl<'a> Tunnelled<'a> {
             inner,
             inner_bytes,
             reflects: spec.flags & TunnelSpec::REFLECT != 0,
+            by_kernel: spec.flags & TunnelSpec::KERNEL != 0,
         })
     }
 }

@@ -81,6 +81,8 @@ fn answers_leave_by_the_path_of_the_question() {
     get(&mut theirs, &mut other, Some(via(0x33)), &syn);
     let mut kept = with_entry.clone();
     kept.closed(&ip_exit(), flow);
+    let mut kept_alone = none.clone();
+    kept_alone.closed(&ip_exit(), flow);
     let mut kept_and_kernels = kernels.clone();
     kept_and_kernels.closed(&ip_exit(), flow);
     let mut off = with_entry.clone();
@@ -118,13 +120,15 @@ fn answers_leave_by_the_path_of_the_question() {
         ("nothing was captured yet", &with_entry, Request(&untouched), 0, &nobody, &syn_ack, not(NoGateway)),
         ("no storage", &with_entry, Request(&bare), 0, &nobody, &syn_ack, not(NoExit)),
         ("no storage, kept", &kept, Request(&bare), 0, &nobody, &syn_ack, not(NoExit)),
-        ("no storage, kept, marked", &kept, Request(&bare), marked, &nobody, &syn_ack, went(0x99)),
+        ("no storage, kept, marked", &kept, Request(&bare), marked, &nobody, &syn_ack, gone),
         ("entry before kept", &kept, Request(&asking), marked, &nobody, &syn_ack, went(0x31)),
         ("a request's reset", &with_entry, Request(&asking), 0, &nobody, &reset, went(0x31)),
         ("reflection off", &off, Request(&asking), 0, &nobody, &syn_ack, not(NoExit)),
         ("off, marked", &off, Request(&asking), marked, &nobody, &syn_ack, gone),
 
         ("cookie", &with_entry, Nobody, marked, &everyone, &syn_ack, went(0x31)),
+        ("cookie of a flow that was kept", &kept, Nobody, marked, &everyone, &syn_ack, went(0x31)),
+        ("cookie, kept, entry lost", &kept_alone, Nobody, marked, &everyone, &syn_ack, gone),
         ("cookie without the mark", &with_entry, Nobody, 0, &everyone, &syn_ack, went(0x31)),
         ("cookie of the control socket", &with_entry, Own(&control), 0, &everyone, &syn_ack, went(0x31)),
         ("cookie, no entry", &none, Nobody, 0, &everyone, &syn_ack, not(NoGateway)),

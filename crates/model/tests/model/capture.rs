@@ -36,6 +36,19 @@ impl Sockets for Everyone {
     }
 }
 
+/// A host whose tunnels end in devices of the kernel.
+fn behind_devices() -> Host {
+    let mut host = reflecting();
+    for protocol in [4, 41, UDP] {
+        let spec = TunnelSpec {
+            flags: TunnelSpec::KERNEL | TunnelSpec::REFLECT,
+            ..spec(0)
+        };
+        host.add_tunnel(tunnel(protocol).0, spec);
+    }
+    host
+}
+
 #[test]
 fn only_transport_that_is_taken_off_here_is_captured() {
     let tcp = from_client(SYN, 0, 0, &[]);
@@ -106,6 +119,13 @@ fn only_transport_that_is_taken_off_here_is_captured() {
         if let Some(exit) = got.captured {
             assert_eq!(exit, via(0x31), "{name}");
         }
+        // A device of the kernel takes the same off, and judges ECN itself.
+        let mut frames = Vec::new();
+        let got = behind_devices().receive(&(), packet(V6, &bytes), &mut frames);
+        assert_eq!(got.reason, Reason::NotTunnel, "{name}");
+        assert_eq!((frames.len(), &frames[0].bytes), (1, &bytes), "{name}");
+        let captured = captured || reason == Reason::EcnDrop;
+        assert_eq!(got.captured, captured.then(|| via(0x31)), "{name}");
     }
 }
 

@@ -1,11 +1,10 @@
 //! Section 2.1: whose packet it is, and what the hook lets one see of it (T7).
 
+use crate::reflecting::{ACK, RST, SYN};
 use crate::support::*;
 use dynencap_abi::option::ENCAP_GW;
 use dynencap_abi::{Config, Event, Exit, FlowKey, MARK_DONE, MARK_SENTINEL, Reason};
 use dynencap_model::{Found, Frame, Hook, Host, Need, Origin, Socket, Sockets, TcpState, flow};
-
-const RST: u8 = 4;
 
 /// The kernel's one TCP socket.
 struct Kernel<'a>(Option<(FlowKey, &'a Socket)>);
@@ -59,6 +58,7 @@ fn send(
 fn the_first_place_that_knows_an_exit_decides() {
     let data = ipv6_packet(TCP, &tcp_segment(0, &[], b"data"));
     let reset = ipv6_packet(TCP, &tcp_segment(RST, &[], &[]));
+    let answer = ipv6_packet(TCP, &tcp_segment(SYN | ACK, &[], &[]));
     let udp = ipv6_packet(UDP, &udp_datagram(b"data"));
     let flow = flow::key(&packet(V6, &data)).unwrap();
     let udp_flow = flow::key(&packet(V6, &udp)).unwrap();
@@ -97,6 +97,9 @@ fn the_first_place_that_knows_an_exit_decides() {
         ("listener without storage", Request(&bare), marked, true, &all, &data, went(0x30)),
         ("TIME_WAIT", TimeWait, marked, true, &all, &data, went(0x30)),
         ("kept before looked up", Nobody, marked, true, &all, &data, went(0x30)),
+        ("a SYN-ACK is of a new one", Nobody, marked, true, &all, &answer, went(0x40)),
+        ("and of nobody", Nobody, marked, true, &none, &answer, not(gone)),
+        ("a request's", Request(&bare), marked, true, &all, &answer, went(0x40)),
         ("looked up", Nobody, marked, false, &all, &data, went(0x40)),
         ("looked up, no storage", Nobody, marked, false, &storeless, &data, not(gone)),
         ("marked, nothing known", Nobody, marked, false, &none, &data, not(gone)),
