@@ -6,7 +6,7 @@ use crate::icmp;
 use crate::packet::{self, Defect, Spec, TCP, UDP};
 use crate::reflect::Question;
 use crate::tunnel::{Arrival, arrival};
-use dynencap_abi::option::{ENCAP_GW, ENCAP_INFO, ENCAP_UDP};
+use dynencap_abi::option::{ENCAP_GW, ENCAP_INFO, ENCAP_REFLECT, ENCAP_UDP};
 use dynencap_sim::event::{Batch, Event, FlowId, Gso, Transport};
 use dynencap_sim::scenario::{CgroupId, HostSpec};
 use proptest::prelude::*;
@@ -74,7 +74,7 @@ fn flow() -> impl Strategy<Value = FlowId> {
 }
 
 fn name() -> impl Strategy<Value = i32> {
-    let others = prop::sample::select(&[ENCAP_INFO, 0, -1, i32::MAX, i32::MIN][..]);
+    let others = prop::sample::select(&[ENCAP_REFLECT, ENCAP_INFO, 0, -1, i32::MAX, i32::MIN][..]);
     prop_oneof![5 => Just(ENCAP_GW), 5 => Just(ENCAP_UDP), 1 => others]
 }
 
