@@ -236,7 +236,10 @@ fn kept(frame: &mut Frame, place: &mut Place) -> Search {
     if packet.version == 0 {
         return Search::Not(nobodys(frame));
     }
-    if let Some(exit) = closing::exit(&packet.flow(frame).key()) {
+    // A SYN-ACK begins a new connection.
+    if let Some(exit) = closing::exit(&packet.flow(frame).key())
+        && packet.tcp_flags(frame) & (SYN | ACK) != SYN | ACK
+    {
         let storage = None;
         place.write(Found { exit, storage });
         return if exit.has_gateway() {

@@ -158,6 +158,34 @@ fn syn_cookies_and_retransmitted_syn_acks_leave_as_the_syn_came() {
 }
 
 #[test]
+fn a_syn_ack_by_cookie_has_no_exit_of_the_connection_before() {
+    if !require(&[]) {
+        return;
+    }
+    let [first, second, _] = GATEWAYS.map(via);
+    let mut stage = Stage::new(0);
+    stage.tunnel(&first, false, TunnelSpec::FIXED);
+    stage.sysctl("ipv4/tcp_syncookies", "2");
+    let listener = server(&stage, SERVER[0]);
+    let mut client = Client::new(&stage, 40012, (SERVER[0], PORT));
+    assert_eq!(client.connect(&first).as_ref(), Some(&first));
+    // The client closes first, so that nothing but the exit is left of the connection.
+    let server = accept(&listener);
+    client.send(&first, FIN | ACK, &[]);
+    assert_via(&client.receive(), &first);
+    drop(server);
+    assert_via(&client.receive(), &first);
+    client.send(&first, ACK, &[]);
+    assert_eq!(stage.event(Event::ExitKept), 1);
+
+    let mut client = Client::new(&stage, 40012, (SERVER[0], PORT));
+    client.sequence = 900_000;
+    assert_eq!(client.connect(&second).as_ref(), Some(&second));
+    accept(&listener).write_all(b"welcome").unwrap();
+    assert_via(&client.receive(), &second);
+}
+
+#[test]
 fn the_reset_of_a_refused_connection_leaves_as_the_syn_came() {
     if !require(&[]) {
         return;
