@@ -36,7 +36,7 @@ pub struct TunnelSpec {
 impl TunnelSpec {
     /// Outer headers of this tunnel are captured for reflection.
     pub const REFLECT: u8 = 1;
-    /// A device of the kernel takes the headers off: TC ingress lets the packets through.
+    /// A device of the kernel takes the headers off: TC ingress lets the packets through as they are.
     pub const KERNEL: u8 = 2;
     /// `header_len` bytes.
     pub const FIXED: u8 = 0;

@@ -1,5 +1,6 @@
 //! TC ingress: takes the outer headers off what is addressed to a tunnel of this host
-//! (docs/datapath.md §4; the numbers are that section's).
+//! (docs/datapath.md §4; the numbers are that section's). Where a device of the kernel takes them
+//! off, they are captured only.
 //!
 //! No byte is written in place here, so that the verifier puts no unshare of cloned packets in
 //! front of everybody's traffic.
@@ -7,10 +8,11 @@
 use crate::{
     capture::{self, Shape},
     checksum::{Sum, rfc1624},
-    custom::Custom,
+    custom::{Custom, Tunnel},
     exit::Exit,
     flow::mapped,
     frame::{self, Frame},
+    kernels::{self, Headers},
     learn,
     map::{self, TunnelKey},
     stage,
@@ -87,18 +89,19 @@ fn decapsulate(frame: &mut Frame) -> Result<(), Reason> {
     // 5
     let key = TunnelKey::new(outer.destination, outer.protocol, port);
     let tunnel = map::tunnel(&key).ok_or(Reason::NotTunnel)?;
+    let mut exit = MaybeUninit::<Exit>::uninit();
     if tunnel.has(TunnelSpec::KERNEL) {
+        core::hint::cold_path();
+        if tunnel.has(TunnelSpec::REFLECT) && map::reflects() {
+            let agrees = outer.is_sound && outer.total_len == len && udp_len == announced;
+            let is_ipv4 = outer.version == Version::V4;
+            let headers = Headers::new(is_ipv4, outer.protocol, outer.header_len, agrees);
+            kernels::capture(frame, tunnel, headers, &mut exit);
+        }
         return Err(Reason::NotTunnel);
     }
     // 6
-    let is_udp = outer.protocol == UDP;
-    let (custom, outer_len) = if is_udp {
-        let at = outer.header_len + UDP_LEN;
-        let custom = Custom::of(tunnel, custom_start(frame, at, len), len - at);
-        (custom, at + custom.len())
-    } else {
-        (Custom::NONE, outer.header_len)
-    };
+    let (custom, outer_len) = custom(frame, tunnel, outer.protocol, outer.header_len, len);
     let agrees = outer.total_len == len && udp_len == announced;
     if !outer.is_sound || !agrees || custom.is_unknown() || len < outer_len {
         return Err(Reason::BadOuter);
@@ -108,8 +111,11 @@ fn decapsulate(frame: &mut Frame) -> Result<(), Reason> {
     // 8
     let ecn = Ecn::combine(frame, version, outer_len, outer.traffic_class & CE)?;
     // Section 5.2, as long as the headers are there.
-    let mut exit = MaybeUninit::<Exit>::uninit();
-    let shape = Shape::new(outer.version == Version::V4, is_udp, custom.len());
+    let shape = Shape::new(
+        outer.version == Version::V4,
+        outer.protocol == UDP,
+        custom.len(),
+    );
     let is_captured = tunnel.has(TunnelSpec::REFLECT)
         && map::reflects()
         && capture::before_removal(frame, shape, &mut exit);
@@ -123,6 +129,23 @@ fn decapsulate(frame: &mut Frame) -> Result<(), Reason> {
         }
     }
     Ok(())
+}
+
+/// Of step 6: the custom header, and how long all outer headers are.
+#[inline(always)]
+pub(crate) fn custom(
+    frame: &Frame,
+    tunnel: Tunnel,
+    protocol: u8,
+    header_len: u32,
+    len: u32,
+) -> (Custom, u32) {
+    if protocol != UDP {
+        return (Custom::NONE, header_len);
+    }
+    let at = header_len + UDP_LEN;
+    let custom = Custom::of(tunnel, custom_start(frame, at, len), len - at);
+    (custom, at + custom.len())
 }
 
 /// The first 8 bytes of a custom header in network order, or as many as there are, and zeros.
@@ -145,8 +168,20 @@ fn custom_start(frame: &Frame, at: u32, len: u32) -> u64 {
 }
 
 impl Outer {
+    /// Steps 2 and 3.
     #[inline(always)]
     fn ipv6(frame: &mut Frame, len: u32) -> Result<Self, Reason> {
+        let outer = Self::of_ipv6(frame, len)?;
+        if outer.protocol == ICMPV6
+            && let Some(reason) = learn::from_icmpv6(frame)
+        {
+            return Err(reason);
+        }
+        Ok(outer)
+    }
+
+    #[inline(always)]
+    fn of_ipv6(frame: &mut Frame, len: u32) -> Result<Self, Reason> {
         if len < IPV6_LEN {
             return Err(Reason::NotTunnel);
         }
@@ -155,7 +190,7 @@ impl Outer {
         if version_class_label >> 28 != 6 {
             return Err(Reason::NotTunnel);
         }
-        let outer = Self {
+        Ok(Self {
             version: Version::V6,
             protocol: header.read::<u8, 6>(),
             traffic_class: (version_class_label >> 20) as u8,
@@ -168,9 +203,16 @@ impl Outer {
             header_len: IPV6_LEN,
             total_len: IPV6_LEN + u32::from(u16::from_be(header.read::<u16, 4>())),
             is_sound: true,
-        };
-        if outer.protocol == ICMPV6
-            && let Some(reason) = learn::from_icmpv6(frame)
+        })
+    }
+
+    /// Steps 2 and 3.
+    #[inline(always)]
+    fn ipv4(frame: &mut Frame, len: u32) -> Result<Self, Reason> {
+        let outer = Self::of_ipv4(frame, len)?;
+        if outer.protocol == ICMPV4
+            && outer.header_len == IPV4_LEN
+            && let Some(reason) = learn::from_icmpv4(frame)
         {
             return Err(reason);
         }
@@ -178,7 +220,7 @@ impl Outer {
     }
 
     #[inline(always)]
-    fn ipv4(frame: &mut Frame, len: u32) -> Result<Self, Reason> {
+    fn of_ipv4(frame: &mut Frame, len: u32) -> Result<Self, Reason> {
         if len < IPV4_LEN {
             return Err(Reason::NotTunnel);
         }
@@ -197,7 +239,7 @@ impl Outer {
             .word(header.read::<u32, 12>())
             .word(destination);
         let [high, low] = mapped(destination);
-        let outer = Self {
+        Ok(Self {
             version: Version::V4,
             protocol: header.read::<u8, 9>(),
             traffic_class: header.read::<u8, 1>(),
@@ -210,25 +252,18 @@ impl Outer {
             header_len,
             total_len: u32::from(u16::from_be(header.read::<u16, 2>())),
             is_sound: header_len == IPV4_LEN && sum.fold() == 0xffff,
-        };
-        if outer.protocol == ICMPV4
-            && header_len == IPV4_LEN
-            && let Some(reason) = learn::from_icmpv4(frame)
-        {
-            return Err(reason);
-        }
-        Ok(outer)
+        })
     }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Version {
+pub(crate) enum Version {
     V4,
     V6,
 }
 
 #[inline(always)]
-fn inner_version(
+pub(crate) fn inner_version(
     frame: &Frame,
     at: u32,
     len: u32,

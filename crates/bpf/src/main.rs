@@ -26,6 +26,8 @@ mod flow;
 mod frame;
 mod get_option;
 mod ingress;
+mod inside;
+mod kernels;
 mod lab_deliver;
 mod learn;
 mod lookup;

@@ -3,7 +3,8 @@
 
 use crate::{
     flow::mapped,
-    frame::{self, Frame},
+    frame,
+    inside::Bytes,
     lookup::Flow,
     transport::{FRAGMENT_BITS, IPV4_LEN, IPV6_LEN, TCP, Transport},
 };
@@ -39,7 +40,7 @@ impl Packet {
     }
 
     #[inline(always)]
-    pub(crate) fn parse<const LINK: u32>(frame: &mut Frame<LINK>) -> Self {
+    pub(crate) fn parse(frame: &mut impl Bytes) -> Self {
         let packet = if frame.protocol() == frame::IPV6 {
             Self::ipv6(frame)
         } else {
@@ -52,7 +53,7 @@ impl Packet {
     }
 
     #[inline(always)]
-    fn ipv6<const LINK: u32>(frame: &mut Frame<LINK>) -> Option<Self> {
+    fn ipv6(frame: &mut impl Bytes) -> Option<Self> {
         let len = frame.len();
         if len < IPV6_LEN {
             return None;
@@ -74,7 +75,7 @@ impl Packet {
     }
 
     #[inline(always)]
-    fn ipv4<const LINK: u32>(frame: &mut Frame<LINK>) -> Option<Self> {
+    fn ipv4(frame: &mut impl Bytes) -> Option<Self> {
         let len = frame.len();
         if len < IPV4_LEN {
             return None;
@@ -105,7 +106,7 @@ impl Packet {
     /// What tells it from others of its flow: of TCP sequence and acknowledgement number, of UDP
     /// length and checksum.
     #[inline(always)]
-    pub(crate) fn print<const LINK: u32>(&self, frame: &Frame<LINK>) -> u64 {
+    pub(crate) fn print(&self, frame: &impl Bytes) -> u64 {
         let Some(offset) = self.transport.offset() else {
             return 0;
         };
@@ -123,7 +124,7 @@ impl Packet {
 
     /// TCP's flags; 0 where there is no TCP header.
     #[inline(always)]
-    pub(crate) fn tcp_flags<const LINK: u32>(&self, frame: &Frame<LINK>) -> u8 {
+    pub(crate) fn tcp_flags(&self, frame: &impl Bytes) -> u8 {
         match self.transport.offset() {
             Some(offset) if self.has_tcp_header() => {
                 frame.read::<u8>(offset + TCP_FLAGS).unwrap_or(0)
@@ -134,7 +135,7 @@ impl Packet {
 
     /// DSCP and ECN.
     #[inline(always)]
-    pub(crate) fn traffic_class<const LINK: u32>(&self, frame: &Frame<LINK>) -> u8 {
+    pub(crate) fn traffic_class(&self, frame: &impl Bytes) -> u8 {
         let start = u16::from_be(frame.read::<u16>(0).unwrap_or(0));
         if self.version == 6 {
             (start >> 4) as u8
@@ -144,7 +145,7 @@ impl Packet {
     }
 
     #[inline(always)]
-    pub(crate) fn flow<const LINK: u32>(&self, frame: &Frame<LINK>) -> Flow {
+    pub(crate) fn flow(&self, frame: &impl Bytes) -> Flow {
         let [source_port, destination_port] = self.transport.ports(frame);
         Flow {
             version: self.version,

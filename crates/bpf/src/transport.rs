@@ -2,7 +2,7 @@
 //! extension headers, the ports of the flow key, and the headers that each segment of a
 //! super-packet repeats.
 
-use crate::frame::Frame;
+use crate::{frame::Frame, inside::Bytes};
 use dynencap_abi::MAX_EXTENSION_HEADERS;
 
 const HOP_BY_HOP: u8 = 0;
@@ -70,11 +70,7 @@ impl Transport {
 
     /// Of an IPv6 packet of `len` bytes.
     #[inline(always)]
-    pub(crate) fn behind_ipv6<const LINK: u32>(
-        frame: &Frame<LINK>,
-        next_header: u8,
-        len: u32,
-    ) -> Self {
+    pub(crate) fn behind_ipv6(frame: &impl Bytes, next_header: u8, len: u32) -> Self {
         match next_header {
             HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION_OPTIONS => {
                 walk(frame, next_header, len)
@@ -113,7 +109,7 @@ impl Transport {
 
     /// Source and destination port of the flow key.
     #[inline(always)]
-    pub(crate) fn ports<const LINK: u32>(self, frame: &Frame<LINK>) -> [u16; 2] {
+    pub(crate) fn ports(self, frame: &impl Bytes) -> [u16; 2] {
         let ports: Option<u32> = match self.protocol() {
             TCP | UDP | SCTP => self.offset().and_then(|offset| frame.read(offset)),
             _ => None,
@@ -156,7 +152,7 @@ impl Transport {
 /// Not `no_mangle` either: the verifier checks an exported function apart from its callers and
 /// then knows nothing of the pointer.
 #[inline(never)]
-fn walk<const LINK: u32>(frame: &Frame<LINK>, first: u8, len: u32) -> Transport {
+fn walk(frame: &impl Bytes, first: u8, len: u32) -> Transport {
     let Transport(found) = walked(frame, first, len);
     // Each number of headers gives bounds of its own.
     Transport(frame.veiled(u64::from(found)) as u32)
@@ -171,7 +167,7 @@ struct Step {
 
 /// Written out, not as a loop: Linux 6.1 refuses one that LLVM enters in its middle.
 #[inline(always)]
-fn walked<const LINK: u32>(frame: &Frame<LINK>, first: u8, len: u32) -> Transport {
+fn walked(frame: &impl Bytes, first: u8, len: u32) -> Transport {
     let mut step = Step {
         next: first,
         offset: IPV6_LEN,
@@ -203,7 +199,7 @@ fn walked<const LINK: u32>(frame: &Frame<LINK>, first: u8, len: u32) -> Transpor
 impl Step {
     /// The walk's end, if it is reached: no extension header follows, or a fragment's.
     #[inline(always)]
-    fn found<const LINK: u32>(&self, frame: &Frame<LINK>, len: u32) -> Option<Transport> {
+    fn found(&self, frame: &impl Bytes, len: u32) -> Option<Transport> {
         match self.next {
             FRAGMENT => Some(match frame.read::<u8>(self.offset) {
                 Some(protocol) if self.offset + FRAGMENT_LEN <= len => Transport::hidden(protocol),
@@ -219,7 +215,7 @@ impl Step {
 
     /// To the next header; `None`: this one is not wholly in the packet.
     #[inline(always)]
-    fn advance<const LINK: u32>(&mut self, frame: &Frame<LINK>, len: u32) -> Option<()> {
+    fn advance(&mut self, frame: &impl Bytes, len: u32) -> Option<()> {
         let start: u16 = frame.read(self.offset)?;
         let [following, units] = start.to_ne_bytes();
         let header_len = if self.next == AUTHENTICATION {

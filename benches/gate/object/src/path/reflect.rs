@@ -7,7 +7,9 @@ use crate::packet::{Inside, LEN, ip6};
 use anyhow::ensure;
 use dynencap_abi::object::{EGRESS, INGRESS, REFLECT, TRACK};
 use dynencap_abi::option::{ENCAP_REFLECT, REFLECT_PATH};
-use dynencap_abi::{Event, POLICY_EXIT_CHOOSE, POLICY_EXIT_FOLLOW, POLICY_EXIT_REFLECT, Reason};
+use dynencap_abi::{
+    Event, POLICY_EXIT_CHOOSE, POLICY_EXIT_FOLLOW, POLICY_EXIT_REFLECT, Reason, TunnelSpec,
+};
 use dynencap_vm::{Endpoints, Meter, Skb, SocketId, TcpState};
 use std::net::SocketAddr;
 
@@ -36,6 +38,14 @@ pub(super) fn paths() -> Vec<Path> {
                 host.arriving(&ip6(Inside::Syn, LEN))
             },
         ),
+        Path::frame(INGRESS, "kernels/left-alone", Reason::NotTunnel, |host| {
+            host.reflecting_by(TunnelSpec::KERNEL)?;
+            host.arriving(&ip6(Inside::Tcp, LEN))
+        }),
+        Path::frame(INGRESS, "kernels/staged", Reason::NotTunnel, |host| {
+            host.reflecting_by(TunnelSpec::KERNEL | TunnelSpec::REFLECT)?;
+            host.arriving(&ip6(Inside::Tcp, LEN))
+        }),
         Path::new(REFLECT, "off", |host| {
             let socket = server(host, TcpState::Established);
             plain(host, socket)
@@ -190,7 +200,12 @@ fn expect(host: &Host, event: Event) -> anyhow::Result<()> {
 impl Host {
     /// Reflection is on, and for the tunnel without UDP.
     fn reflecting(&mut self) -> anyhow::Result<()> {
-        use dynencap_abi::{Config, TunnelKey, TunnelSpec, object::TUNNELS};
+        self.reflecting_by(TunnelSpec::REFLECT)
+    }
+
+    /// The same, where that tunnel has these flags.
+    fn reflecting_by(&mut self, flags: u8) -> anyhow::Result<()> {
+        use dynencap_abi::{Config, TunnelKey, object::TUNNELS};
         self.configure(|config| config.flags |= Config::REFLECT)?;
         let key = TunnelKey {
             address: GATEWAY,
@@ -200,7 +215,7 @@ impl Host {
         };
         let spec = TunnelSpec {
             header_len: 0,
-            flags: TunnelSpec::REFLECT,
+            flags,
             format: TunnelSpec::FIXED,
             reserved: 0,
         };

@@ -82,6 +82,11 @@ impl Stage {
 
     /// Lets packets come by it, for reflection.
     pub(crate) fn tunnel(&mut self, via: &Via, inner_is_ipv4: bool, format: u8) {
+        self.tunnel_with(via, inner_is_ipv4, format, TunnelSpec::REFLECT);
+    }
+
+    /// The same with these flags of `TunnelSpec`.
+    pub(crate) fn tunnel_with(&mut self, via: &Via, inner_is_ipv4: bool, format: u8, flags: u8) {
         let custom_len = via.udp.as_ref().map_or(0, |(_, custom)| custom.len());
         let spec = TunnelSpec {
             header_len: if format == TunnelSpec::FIXED {
@@ -89,7 +94,7 @@ impl Stage {
             } else {
                 0
             },
-            flags: TunnelSpec::REFLECT,
+            flags,
             format,
             reserved: 0,
         };
@@ -103,6 +108,11 @@ impl Stage {
     pub(crate) fn on_host<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         let result = self.lab.host().in_namespace(|| Ok::<_, Error>(work()));
         result.unwrap()
+    }
+
+    /// A command of `ip` on the host.
+    pub(crate) fn ip(&self, command: &str) {
+        self.on_host(|| run(&format!("ip {command}")));
     }
 
     pub(crate) fn sysctl(&self, name: &str, value: &str) {
@@ -204,6 +214,12 @@ fn addresses() -> [u8; 6] {
     run("ip link set lo up");
     run(&format!("ip addr add {}/32 dev up0", SERVER[1]));
     run(&format!("ip addr add {}/128 dev up0 nodad", SERVER[0]));
+    // The kernel takes an IPv6 address into use by and by.
+    let is_local = || run("ip -6 route show table local").contains(SERVER[0]);
+    let until = Instant::now() + Duration::from_secs(5);
+    while !is_local() && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(5));
+    }
     run("ip route add default dev up0");
     run("ip -6 route add default dev up0");
     let shown = run("ip -o link show up0");
