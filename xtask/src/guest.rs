@@ -41,7 +41,7 @@ const SHORT_E2E: &[&str] = &[
     "device::ip6tnl",
     "device::gue_over_ipv6",
     "outer::ip6tnl",
-    "outer::gue",
+    "outer::gue_over_ipv6",
     "reflect::a_server",
     "twin::ip6tnl",
 ];

@@ -10,6 +10,7 @@ use crate::{
     capture::Observer,
     tunnel::Tunnel,
 };
+use dynencap_abi::TunnelSpec;
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
@@ -157,7 +158,18 @@ impl Mirror {
     }
 
     fn packet(&mut self, frame: &[u8], ethertype: u16, bytes: &[u8]) {
-        let Some(ip) = Ip::parse(ethertype, bytes) else {
+        let mut mended = Vec::new();
+        let parsed = Ip::parse(ethertype, bytes).or_else(|| {
+            let kernels = |tunnel: &Tunnel| tunnel.flags & TunnelSpec::KERNEL != 0;
+            if !self.rules.tunnels.iter().any(kernels) {
+                return None;
+            }
+            // FOU and GUE make the outer length smaller where it stands, and capture has no copy of
+            // its own until it is read.
+            mended = with_length(bytes)?;
+            Ip::parse(ethertype, &mended)
+        });
+        let Some(ip) = parsed else {
             // What comes in may be malformed on purpose.
             return;
         };
@@ -281,6 +293,21 @@ impl Mirror {
             }
         })
     }
+}
+
+/// The packet with the length in its IP header that it has.
+fn with_length(packet: &[u8]) -> Option<Vec<u8>> {
+    let (at, less) = if packet.first()? >> 4 == 4 {
+        (2, 0)
+    } else {
+        (4, 40)
+    };
+    let length = u16::try_from(packet.len().checked_sub(less)?).ok()?;
+    let mut packet = packet.to_vec();
+    packet
+        .get_mut(at..at + 2)?
+        .copy_from_slice(&length.to_be_bytes());
+    Some(packet)
 }
 
 fn parse(packet: &[u8]) -> Option<Ip<'_>> {

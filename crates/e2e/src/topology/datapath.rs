@@ -41,6 +41,8 @@ pub struct Setup {
     pub flags: u32,
     /// Where its addresses are.
     pub link: Link,
+    /// Nothing looks at what comes in at its uplink.
+    pub egress_only: bool,
 }
 
 /// What stands between the client's routes and its uplink.
@@ -125,8 +127,13 @@ impl Topology {
             .attach_cgroup(std::fs::File::open(&self.client_cgroup).expect("the cgroup"))
             .expect("the option hooks");
         let both = [DeviceProgram::Egress, DeviceProgram::Ingress];
+        let attached = if setup.egress_only {
+            &both[..1]
+        } else {
+            &both[..]
+        };
         client
-            .attach_device(&self.client, UPLINK, &both)
+            .attach_device(&self.client, UPLINK, attached)
             .expect("TC");
         self.datapath = Some(Datapath {
             client,

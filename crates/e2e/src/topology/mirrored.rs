@@ -80,25 +80,35 @@ impl Topology {
     /// at [`Topology::at_server`].
     #[must_use]
     pub fn mirrored(flags: u32) -> Self {
-        Self::mirrored_with(Config::REFLECT | flags)
+        Self::mirrored_with(&Setup {
+            flags: Config::REFLECT | flags,
+            ..Setup::default()
+        })
+    }
+
+    /// The same without TC ingress at C's uplink.
+    #[must_use]
+    pub fn mirrored_by_egress(flags: u32) -> Self {
+        Self::mirrored_with(&Setup {
+            flags: Config::REFLECT | flags,
+            egress_only: true,
+            ..Setup::default()
+        })
     }
 
     /// The same with reflection off.
     #[must_use]
     pub fn mirrored_off() -> Self {
-        Self::mirrored_with(0)
+        Self::mirrored_with(&Setup::default())
     }
 
-    fn mirrored_with(flags: u32) -> Self {
+    fn mirrored_with(setup: &Setup) -> Self {
         let mut topology = Self::build();
         ip(
             &topology.client,
             &format!("addr add {END}/64 dev c0 nodad\naddr add {END4}/24 dev c0"),
         );
-        topology.attach_client(&Setup {
-            flags,
-            ..Setup::default()
-        });
+        topology.attach_client(setup);
         topology.attach_peer();
         topology.let_in(&ends());
         topology

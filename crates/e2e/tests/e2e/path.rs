@@ -79,6 +79,7 @@ pub(crate) const TESTS: &[Test] = &[
 const TELLING: Setup = Setup {
     flags: Config::TELL_TOO_BIG,
     link: topology::Link::Direct,
+    egress_only: false,
 };
 
 fn shrink(topology: &Topology, mtu: usize) {

@@ -50,6 +50,7 @@ pub(crate) const TESTS: &[Test] = &[
         let setup = Setup {
             flags: CUT,
             link: Link::Bonded,
+            ..Setup::default()
         };
         for (name, to, exit) in [
             ("segment-bond", server(SINK), Exit::udp(gateway(6), 8)),
@@ -67,6 +68,7 @@ fn setup(flags: u32) -> Setup {
     Setup {
         flags,
         link: Link::Direct,
+        ..Setup::default()
     }
 }
 
