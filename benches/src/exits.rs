@@ -5,17 +5,17 @@
 use crate::{
     Error, Row, Run,
     bed::{GATEWAY, HOST, Headroom, PORT, SERVER, UPLINK, ip},
+    holder::{self, exit},
     reference::Expected,
     sample::{Samples, Summary},
     stand::{Egress, Flow, Stand},
 };
 use dynencap_abi::option::{ENCAP_GW, SOL_DYNENCAP};
-use dynencap_kernel::{Chain, Namespace, sys};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use dynencap_kernel::{Chain, sys};
 use std::{
     fmt::Write as _,
     fs,
-    net::{Ipv6Addr, SocketAddrV6, UdpSocket},
+    net::{SocketAddrV6, UdpSocket},
     os::fd::AsFd,
     time::{Duration, Instant},
 };
@@ -34,13 +34,13 @@ enum Kind {
     Ours,
 }
 
-/// So many exits, and flows that use the last of them.
+/// So many exits, and flows that use the last of them, or one more.
 struct Crowd {
     kind: Kind,
     name: String,
     count: u32,
     stand: Stand,
-    sockets: Vec<UdpSocket>,
+    sockets: holder::Crowd,
     flows: Vec<(String, Flow)>,
     set_up: Duration,
     memory: f64,
@@ -53,13 +53,11 @@ pub fn measure(run: &Run) -> Result<Vec<Row>, Error> {
     } else {
         &[1, 10, 100, 1000]
     };
-    // As many as this process may have files: without CAP_SYS_RESOURCE that is a hard limit.
-    let wanted = if run.quick { 10_000 } else { 100_000 };
-    let few = [1, 100, 1000];
-    let spare = few.iter().sum::<u32>() + 1000;
-    let most = descriptors(wanted + spare)?.saturating_sub(spare);
-    let most = most.min(wanted) / 1000 * 1000;
-    let sockets = few.into_iter().chain((most > 1000).then_some(most));
+    let sockets: &[u32] = if run.quick {
+        &[1, 10, 100, 1000, 20_000]
+    } else {
+        &[1, 10, 100, 1000, 10_000, 100_000]
+    };
     let mut crowds = vec![Crowd::new(run, Kind::Plain, 0)?];
     for kind in [Kind::Vxlan, Kind::Seg6] {
         for &count in devices {
@@ -67,7 +65,7 @@ pub fn measure(run: &Run) -> Result<Vec<Row>, Error> {
         }
     }
     if run.objects.len() == 1 {
-        for count in sockets {
+        for &count in sockets {
             crowds.push(Crowd::new(run, Kind::Ours, count)?);
         }
     }
@@ -126,7 +124,7 @@ impl Crowd {
             name,
             count,
             stand,
-            sockets: Vec::new(),
+            sockets: holder::Crowd::default(),
             flows: Vec::new(),
             set_up: Duration::ZERO,
             memory: 0.0,
@@ -203,20 +201,10 @@ impl Crowd {
             return Ok(());
         };
         let host = &self.stand.bed.host;
-        let addresses: String = (2..=5)
-            .map(|number| format!("addr add fd00:1::1:{number}/128 dev {UPLINK} nodad\n"))
-            .collect();
-        ip(host, addresses.trim_end())?;
-        let count = self.count;
-        self.sockets = run.home.inside(ours.room(), || sockets(host, count))?;
+        let (home, interrupt) = (&run.home, &run.interrupt);
+        self.sockets = holder::Crowd::open(home, ours.room(), host, self.count, interrupt)?;
         let before = memory()?;
-        let start = Instant::now();
-        for (number, socket) in (1..).zip(&self.sockets) {
-            let gateway = exit(number).octets();
-            sys::set_option(socket.as_fd(), SOL_DYNENCAP, ENCAP_GW, &gateway)
-                .map_err(Error::io("ENCAP_GW"))?;
-        }
-        self.set_up = start.elapsed();
+        self.set_up = self.sockets.set()?;
         self.memory = memory()? - before;
         Ok(())
     }
@@ -284,19 +272,14 @@ impl Crowd {
 
     /// Rids the host of the exits; what that and the rest took.
     fn end(mut self) -> Result<Vec<Row>, Error> {
-        let start = Instant::now();
-        match self.kind {
-            Kind::Ours => {
-                // An exit goes with its socket: nothing is to be done before.
-                for socket in &self.sockets {
-                    sys::set_option(socket.as_fd(), SOL_DYNENCAP, ENCAP_GW, &[])
-                        .map_err(Error::io("ENCAP_GW"))?;
-                }
-            }
-            _ => ip(&self.stand.bed.host, &self.deletion())?,
-        }
-        let tear_down = start.elapsed();
-        self.sockets.clear();
+        let tear_down = if self.kind == Kind::Ours {
+            // An exit goes with its socket as well; this is without.
+            self.sockets.unset()?
+        } else {
+            let start = Instant::now();
+            ip(&self.stand.bed.host, &self.deletion())?;
+            start.elapsed()
+        };
         let once =
             |unit: &str, value: f64| Row::new("exits", &self.name, unit, Summary::of(&[value]));
         Ok(vec![
@@ -305,29 +288,6 @@ impl Crowd {
             once("kB", self.memory),
         ])
     }
-}
-
-fn exit(number: u32) -> Ipv6Addr {
-    let [high, low] = [(number >> 16) as u16, number as u16];
-    Ipv6Addr::new(0xfd00, 0xe, 0, 0, 0, 0, high, low)
-}
-
-/// Connected sockets; each of the host's addresses has ports for 50,000.
-fn sockets(host: &Namespace, count: u32) -> Result<Vec<UdpSocket>, Error> {
-    const PORTS: u32 = 50_000;
-    let open = || {
-        let mut sockets = Vec::new();
-        for number in 0..count {
-            let address = Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 1, (number / PORTS + 2) as u16);
-            let port = (number % PORTS) as u16 + 10_000;
-            let socket = UdpSocket::bind(SocketAddrV6::new(address, port, 0, 0))?;
-            socket.connect(SocketAddrV6::new(SERVER, PORT, 0, 0))?;
-            sockets.push(socket);
-        }
-        Ok(sockets)
-    };
-    host.in_namespace(|| Ok(open()))?
-        .map_err(Error::io("many UDP sockets"))
 }
 
 /// What the kernel holds for itself, in kB: of all memory the part that is no page of a
@@ -343,22 +303,4 @@ fn memory() -> Result<f64, Error> {
             .then(|| number.parse::<f64>().ok())?
     });
     Ok(kilobytes.sum())
-}
-
-/// Lets this process have so many open files, if it may; how many it has.
-fn descriptors(wanted: u32) -> Result<u32, Error> {
-    let limit = getrlimit(Resource::Nofile);
-    let wanted = u64::from(wanted);
-    if limit.current.is_some_and(|current| current < wanted) {
-        let maximum = limit.maximum.map(|maximum| maximum.max(wanted));
-        let more = Rlimit {
-            current: Some(wanted),
-            maximum,
-        };
-        if setrlimit(Resource::Nofile, more).is_err() {
-            sys::raise_descriptor_limit().map_err(Error::io("RLIMIT_NOFILE"))?;
-        }
-    }
-    let current = getrlimit(Resource::Nofile).current.unwrap_or(wanted);
-    Ok(u32::try_from(current).unwrap_or(u32::MAX))
 }

@@ -9,6 +9,7 @@ pub mod control;
 pub mod egress;
 mod error;
 pub mod exits;
+pub mod holder;
 mod home;
 pub mod lineup;
 pub mod machine;

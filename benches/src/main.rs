@@ -4,7 +4,7 @@
 use anyhow::Context;
 use clap::{Parser, ValueEnum};
 use dynencap_benches::{
-    Object, Row, Run, control, egress, exits,
+    Object, Row, Run, control, egress, exits, holder,
     machine::{Bystanders, Machine},
     packet,
     report::Report,
@@ -43,6 +43,9 @@ struct Cli {
     /// The program that measures user space; without it these rows are missing
     #[arg(long, hide = true)]
     userspace: Option<PathBuf>,
+    /// Be one of the processes that hold sockets, for those with these numbers
+    #[arg(long, hide = true, num_args = 2)]
+    hold: Option<Vec<u32>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -65,6 +68,10 @@ const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
 fn main() -> anyhow::Result<ExitCode> {
     let cli = Cli::parse();
+    if let Some([first, count]) = cli.hold.as_deref() {
+        holder::serve(*first, *count)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     if let Some(path) = &cli.from {
         write(&Report::read(path)?, &folder(&cli))?;
         return Ok(ExitCode::SUCCESS);
