@@ -26,6 +26,10 @@ pub fn lineup(run: &Run) -> Result<Lineup, Error> {
         lineup.section(headroom);
         lineup.add_empty(run, headroom, Chain::here())?;
         lineup.add_by_hand(run, headroom)?;
+        // Where there is no head to be copied, a few nanoseconds stand out.
+        if headroom == Headroom::Device {
+            lineup.add_features(run, headroom)?;
+        }
         lineup.add_lookup(run, headroom)?;
         lineup.add_ours(run, headroom, Chain::here(), &shapes, Passing::Too)?;
     }

@@ -38,6 +38,62 @@ const BY_HAND: [(&str, &str, Expected); 4] = [
     ("hand_udp", "C with lookup, IPv6, UDP + 8", Expected::UDP8),
 ];
 
+/// The program that features are added to: its name in tables, without the shape.
+pub const BASIS: &str = "C with lookup";
+
+/// A program of the reference that has a feature more than [`BASIS`], or less.
+pub struct Feature {
+    /// Its name in the object, without the shape.
+    program: &'static str,
+    /// Its name in tables, without the shape.
+    pub name: &'static str,
+    /// The feature, in words.
+    pub what: &'static str,
+    /// Whether [`BASIS`] has the feature, and this has not.
+    pub is_part: bool,
+}
+
+impl Feature {
+    const fn more(program: &'static str, name: &'static str, what: &'static str) -> Self {
+        Self {
+            program,
+            name,
+            what,
+            is_part: false,
+        }
+    }
+}
+
+/// All of them; the last has every feature.
+pub const FEATURES: [Feature; 7] = [
+    Feature {
+        is_part: true,
+        ..Feature::more("classless", "C without DSCP and ECN", "DSCP and ECN")
+    },
+    Feature::more(
+        "hash",
+        "C and flow hash",
+        "the flow's hash: flow label, UDP source port",
+    ),
+    Feature::more("reason", "C and reason's counter", "counter by reason"),
+    Feature::more(
+        "counted",
+        "C and socket's counter",
+        "the socket's own counter (atomic)",
+    ),
+    Feature::more(
+        "policy",
+        "C and policy",
+        "two exits and a generation, allowed by the policies of now",
+    ),
+    Feature::more(
+        "limits",
+        "C and limits",
+        "lengths, protocol, super-packets, MTU, hop limit",
+    ),
+    Feature::more("all", "C and all of it", "all of these together"),
+];
+
 impl Lineup {
     /// What is added from now on has this headroom and is compared with the first of it.
     pub fn section(&mut self, headroom: Headroom) {
@@ -89,6 +145,25 @@ impl Lineup {
             let flow = stand.flow_as(expected, &run.home)?;
             let stand = self.stand(stand);
             self.add(name, stand, flow);
+        }
+        Ok(())
+    }
+
+    /// The reference with a feature each, and with all.
+    pub fn add_features(&mut self, run: &Run, headroom: Headroom) -> Result<(), Error> {
+        let shapes = [
+            ("ip6", Shape::Ip6, Expected::IP6),
+            ("udp", Shape::Udp8, Expected::UDP8),
+        ];
+        for (end, shape, expected) in shapes {
+            for feature in &FEATURES {
+                let program = format!("{}_{end}", feature.program);
+                let mut stand = Stand::reference(headroom, Chain::here(), &program)?;
+                let flow = stand.flow_as(expected, &run.home)?;
+                let stand = self.stand(stand);
+                let name = format!("{}, {}", feature.name, shape.name());
+                self.add(&name, stand, flow);
+            }
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use crate::{
     Error,
-    bed::{GATEWAY, UPLINK},
+    bed::{GATEWAY, MTU, UPLINK},
 };
 use aya::{
     Ebpf, EbpfLoader,
@@ -24,25 +24,36 @@ pub const CUSTOM: [u8; 8] = [0xd1, 0xe2, 3, 4, 5, 6, 7, 8];
 
 /// `struct exit` of the C file.
 const EXIT_LEN: usize = 32;
+/// `struct state` of the C file.
+const STATE_LEN: usize = 2 * EXIT_LEN + 24;
+/// Under which policies sockets were allowed what they do.
+const POLICY_GENERATION: u32 = 3;
 
 /// One program of the object at one device.
 #[derive(Debug)]
 pub struct Reference {
     ebpf: Ebpf,
-    program: &'static str,
+    program: String,
 }
 
 impl Reference {
     /// Loads a TC program, attached to nothing.
-    pub fn load(program: &'static str) -> Result<Self, Error> {
+    pub fn load(program: &str) -> Result<Self, Error> {
         let ebpf = EbpfLoader::new()
             .load(OBJECT)
             .map_err(Error::reference(program))?;
-        let mut reference = Self { ebpf, program };
+        let mut reference = Self {
+            ebpf,
+            program: program.to_owned(),
+        };
         let loaded = reference.classifier()?.load();
         loaded.map_err(Error::reference(program))?;
         let mut fixed: Array<&mut MapData, [u8; EXIT_LEN]> = reference.map("fixed")?;
         fixed.set(0, exit(), 0).map_err(Error::reference("fixed"))?;
+        let mut settings: Array<&mut MapData, [u32; 2]> = reference.map("settings")?;
+        settings
+            .set(0, [POLICY_GENERATION, MTU], 0)
+            .map_err(Error::reference("settings"))?;
         Ok(reference)
     }
 
@@ -72,21 +83,21 @@ impl Reference {
             };
             Ok(program.attach_with_options(device, direction, options))
         })?;
-        result.map(drop).map_err(Error::reference(self.program))
+        result.map(drop).map_err(Error::reference(&self.program))
     }
 
     /// Gives a socket its exit.
     pub fn set_exit(&mut self, socket: &impl AsRawFd) -> Result<(), Error> {
-        let mut exits: SkStorage<&mut MapData, [u8; EXIT_LEN]> = self.map("exits")?;
+        let mut exits: SkStorage<&mut MapData, [u8; STATE_LEN]> = self.map("exits")?;
         exits
-            .insert(socket, exit(), 0)
+            .insert(socket, state(), 0)
             .map_err(Error::reference("exits"))
     }
 
     /// How often it has run and for how long, while the kernel kept statistics.
     pub fn run_time(&mut self) -> Result<(u64, Duration), Error> {
         let info = self.classifier()?.info();
-        let info = info.map_err(Error::reference(self.program))?;
+        let info = info.map_err(Error::reference(&self.program))?;
         Ok((info.run_count(), info.run_time()))
     }
 
@@ -119,7 +130,7 @@ impl Reference {
     }
 
     fn classifier(&mut self) -> Result<&mut SchedClassifier, Error> {
-        let name = self.program;
+        let name = self.program.as_str();
         let program = self.ebpf.program_mut(name).ok_or_else(|| missing(name))?;
         program.try_into().map_err(Error::reference(name))
     }
@@ -138,6 +149,16 @@ fn exit() -> [u8; EXIT_LEN] {
     bytes[16..24].copy_from_slice(&CUSTOM);
     bytes[24..26].copy_from_slice(&PORTS[0].to_be_bytes());
     bytes[26..28].copy_from_slice(&PORTS[1].to_be_bytes());
+    bytes
+}
+
+/// The same exit in both places, in use since generation 0 and allowed.
+fn state() -> [u8; STATE_LEN] {
+    let mut bytes = [0; STATE_LEN];
+    bytes[..EXIT_LEN].copy_from_slice(&exit());
+    bytes[EXIT_LEN..2 * EXIT_LEN].copy_from_slice(&exit());
+    let checked = u64::from(POLICY_GENERATION) << 32;
+    bytes[2 * EXIT_LEN + 8..][..8].copy_from_slice(&checked.to_ne_bytes());
     bytes
 }
 

@@ -57,11 +57,7 @@ impl Stand {
     }
 
     /// The same with a program of the reference.
-    pub fn reference(
-        headroom: Headroom,
-        chain: Chain,
-        program: &'static str,
-    ) -> Result<Self, Error> {
+    pub fn reference(headroom: Headroom, chain: Chain, program: &str) -> Result<Self, Error> {
         let mut stand = Self::plain(headroom)?;
         let mut reference = Reference::load(program)?;
         reference.attach_egress(chain, &stand.bed.host)?;

@@ -14,6 +14,8 @@ use std::{
 
 /// The reference's programs, without their endings.
 const REFERENCES: [&str; 2] = ["peers", "lwt"];
+/// What they include.
+const HEADER: &str = "features.h";
 /// Of which sources the objects are: SHA-256 by file.
 const RECORD: &str = "objects.json";
 
@@ -135,6 +137,7 @@ fn sums() -> anyhow::Result<BTreeMap<String, String>> {
     let files = REFERENCES
         .iter()
         .flat_map(|name| ["c", "o"].map(|end| format!("{name}.bpf.{end}")));
+    let files = files.chain([HEADER.to_owned()]);
     let sum = |file: String| {
         let path = source("bpf").join(&file);
         let bytes = fs::read(&path).with_context(|| path.display().to_string())?;

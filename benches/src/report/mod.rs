@@ -72,6 +72,7 @@ impl Report {
         put("machine", self.machine());
         put("targets", self.targets()?);
         put("egress", table::egress(self));
+        put("features", table::features(self));
         put("packets", table::packets(self));
         put("tcp", table::with_ratio(self, "tcp", "Gbit/s", 1));
         put("exits", table::exits(self));
@@ -178,6 +179,29 @@ mod tests {
     fn every_reason_is_for_a_target() {
         for key in reasons().unwrap().keys() {
             assert!(target::ALL.iter().any(|target| target.key == key), "{key}");
+        }
+    }
+
+    #[test]
+    fn a_feature_costs_what_it_adds_to_the_c_program() {
+        let text = table::features(&report(&[
+            ("egress", "C with lookup, IPv6, headroom", "ns", 30.0),
+            (
+                "egress",
+                "C without DSCP and ECN, IPv6, headroom",
+                "ns",
+                29.0,
+            ),
+            ("egress", "C and flow hash, IPv6, headroom", "ns", 34.5),
+            ("egress", "dynencap, IPv6, headroom", "ns", 45.0),
+        ]));
+        for line in [
+            "| C with lookup | 30.0 |  |",
+            "| of which DSCP and ECN | 1.0 |  |",
+            "| + the flow's hash: flow label, UDP source port | +4.5 |  |",
+            "| dynencap, all it adds | +15.0 |  |",
+        ] {
+            assert!(text.contains(line), "{line}: {text}");
         }
     }
 

@@ -26,7 +26,11 @@ pub(super) fn all(report: &Report) -> [(&'static str, String); 4] {
         })
         .collect::<Vec<_>>()
     };
-    let programs = of("egress", "ns", |name| !name.starts_with("empty"));
+    // The features have a table.
+    let programs = of("egress", "ns", |name| {
+        let is_feature = name.starts_with("C and ") || name.starts_with("C without ");
+        !name.starts_with("empty") && !is_feature
+    });
     let packets = of("packets", "of plain", |name| !name.starts_with("plain"));
     let tcp = of("tcp", "of plain", |_| true);
     let exits = of("exits", "Mpps", |name| {

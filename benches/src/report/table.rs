@@ -1,7 +1,7 @@
 //! Tables of the report, in the order in which things were measured.
 
 use super::Report;
-use crate::{Row, sample::Summary};
+use crate::{Row, lineup, sample::Summary};
 use std::fmt::Write as _;
 
 const NOTHING: &str = "*not measured*\n";
@@ -25,6 +25,43 @@ pub(super) fn egress(report: &Report) -> String {
             with.map_or_else(String::new, |with| format!("{with:.0}"))
         );
     }
+    if any { text } else { NOTHING.to_owned() }
+}
+
+/// What each feature adds to the C program with lookup, in nanoseconds, and what ours adds.
+pub(super) fn features(report: &Report) -> String {
+    let shapes = ["IPv6", "IPv6, UDP + 8"];
+    let ns = |name: &str, shape: &str| {
+        report.median("egress", &format!("{name}, {shape}{HEADROOM}"), "ns")
+    };
+    let more = |name: &str, shape: &str| Some(ns(name, shape)? - ns(lineup::BASIS, shape)?);
+    let mut text = "| with headroom | IPv6, ns | UDP + 8, ns |\n|---|---|---|\n".to_owned();
+    let mut any = false;
+    let mut line = |name: &str, sign: &str, figure: &dyn Fn(&str) -> Option<f64>| {
+        let figures = shapes.map(figure);
+        any |= figures.iter().any(Option::is_some);
+        let [one, other] = figures.map(|figure| match (figure, sign) {
+            (None, _) => String::new(),
+            (Some(figure), "") => format!("{:.1}", unsigned_zero(figure, 1)),
+            (Some(figure), _) => format!("{:+.1}", unsigned_zero(figure, 1)),
+        });
+        let _ = writeln!(text, "| {name} | {one} | {other} |");
+    };
+    line(lineup::BASIS, "", &|shape| ns(lineup::BASIS, shape));
+    for feature in &lineup::FEATURES {
+        if feature.is_part {
+            // It is in what all are compared with: the one without it says what it costs.
+            let label = format!("of which {}", feature.what);
+            line(&label, "", &|shape| Some(-more(feature.name, shape)?));
+        } else {
+            let label = format!("+ {}", feature.what);
+            line(&label, "+", &|shape| more(feature.name, shape));
+        }
+    }
+    line("dynencap, all it adds", "+", &|shape| {
+        more("dynencap", shape)
+    });
+    line("dynencap", "", &|shape| ns("dynencap", shape));
     if any { text } else { NOTHING.to_owned() }
 }
 
@@ -136,6 +173,13 @@ fn milliseconds(time: f64) -> String {
     }
 }
 
+/// So that nothing is not less than nothing: for figures that round to zero.
+fn unsigned_zero(figure: f64, digits: i32) -> f64 {
+    let scale = 10_f64.powi(digits);
+    // Adding 0 makes 0 of -0.
+    (figure * scale).round() / scale + 0.0
+}
+
 /// The median, and the middle half where it is wider than a hundredth.
 fn spread(summary: &Summary, digits: usize) -> String {
     let Summary {
@@ -144,6 +188,8 @@ fn spread(summary: &Summary, digits: usize) -> String {
         upper,
         ..
     } = summary;
+    let [median, lower, upper] =
+        [median, lower, upper].map(|figure| unsigned_zero(*figure, digits as i32));
     if (upper - lower).abs() > median.abs() / 100.0 {
         format!("{median:.digits$} ({lower:.digits$}–{upper:.digits$})")
     } else {
