@@ -7,6 +7,7 @@
 pub mod bed;
 pub mod control;
 pub mod egress;
+pub mod engines;
 mod error;
 pub mod exits;
 pub mod holder;

@@ -4,7 +4,7 @@
 use anyhow::Context;
 use clap::{Parser, ValueEnum};
 use dynencap_benches::{
-    Object, Row, Run, control, egress, exits, holder,
+    Object, Row, Run, control, egress, engines, exits, holder,
     machine::{Bystanders, Machine},
     packet,
     report::Report,
@@ -60,6 +60,8 @@ enum Group {
     Control,
     /// Many exits
     Exits,
+    /// Model and vm from memory
+    Engines,
     /// dynsim beside other tools
     Userspace,
 }
@@ -109,6 +111,7 @@ fn measure(cli: &Cli, interrupt: &Interrupt) -> anyhow::Result<()> {
             (Group::Tcp, _) => tcp::measure(&run)?,
             (Group::Control, _) => control::measure(&run)?,
             (Group::Exits, _) => exits::measure(&run)?,
+            (Group::Engines, _) => engines::measure(&run)?,
             (Group::Userspace, Some(program)) => userspace::measure(&run, program)?,
             (Group::Userspace, None) => {
                 eprintln!("skipped: userspace: no program that measures it");

@@ -82,6 +82,7 @@ impl Report {
             table::with_ratio(self, "control", "a second", 0),
         );
         put("userspace", table::plain(self, "userspace", "Mpps"));
+        put("engines", table::engines(self));
         Ok(text)
     }
 
@@ -176,10 +177,12 @@ mod tests {
     }
 
     #[test]
-    fn every_reason_is_for_a_target() {
-        for key in reasons().unwrap().keys() {
-            assert!(target::ALL.iter().any(|target| target.key == key), "{key}");
-        }
+    fn every_reason_is_for_a_target_and_every_target_has_one() {
+        let reasons = reasons().unwrap();
+        let keys: Vec<&str> = reasons.keys().map(String::as_str).collect();
+        let mut targets: Vec<&str> = target::ALL.iter().map(|target| target.key).collect();
+        targets.sort_unstable();
+        assert_eq!(keys, targets);
     }
 
     #[test]

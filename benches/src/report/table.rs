@@ -1,7 +1,7 @@
 //! Tables of the report, in the order in which things were measured.
 
 use super::Report;
-use crate::{Row, lineup, sample::Summary};
+use crate::{Row, engines, lineup, sample::Summary};
 use std::fmt::Write as _;
 
 const NOTHING: &str = "*not measured*\n";
@@ -126,6 +126,29 @@ pub(super) fn plain(report: &Report, group: &str, unit: &str) -> String {
         return NOTHING.to_owned();
     }
     text
+}
+
+/// Nanoseconds, and how many a second that makes; of super-packets their segments.
+pub(super) fn engines(report: &Report) -> String {
+    let mut text = "| operation | ns | million a second |\n|---|---|---|\n".to_owned();
+    let mut any = false;
+    for row in report.group("engines") {
+        any = true;
+        let median = row.summary.median.max(f64::MIN_POSITIVE);
+        let (many, of) = if row.name.contains("in segments") {
+            (engines::SEGMENTS as f64, " segments")
+        } else {
+            (1.0, "")
+        };
+        let _ = writeln!(
+            text,
+            "| {} | {} | {:.1}{of} |",
+            row.name,
+            spread(&row.summary, 0),
+            many * 1e3 / median
+        );
+    }
+    if any { text } else { NOTHING.to_owned() }
 }
 
 /// What it takes to have many exits, and what packets pay for them.
