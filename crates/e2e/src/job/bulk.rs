@@ -170,8 +170,9 @@ fn send(bulk: &Bulk) -> Sent {
             let socket = socket.try_clone().expect("dup");
             scope.spawn(|| switch(bulk, socket, &done))
         });
+        let sending = Sending(&done);
         let sent = transmit(bulk, &mut socket, start);
-        done.store(true, Ordering::SeqCst);
+        drop(sending);
         (
             sent,
             switching.map(|thread| thread.join().expect("switching")),
@@ -202,6 +203,15 @@ fn send(bulk: &Bulk) -> Sent {
             .and_then(|address| address.as_socket())
             .map_or(0, |a| a.port()),
         info: Information::of(&socket),
+    }
+}
+
+/// Ends the switching when the sending ends, by a panic too.
+struct Sending<'a>(&'a AtomicBool);
+
+impl Drop for Sending<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
     }
 }
 

@@ -118,6 +118,9 @@ fn changed() {
     topology.grant(&room, &Grant::to(5, &[first, second]));
     let capture = topology.audit("policy-changed");
     let every = limit(Duration::from_millis(2000)).as_millis() as u64;
+    // What is dropped on this host is sent again every 500 ms, and each time counts: after 15 of them,
+    // as the default is, the kernel gives the connection up.
+    Topology::sysctl(&topology.client, "ipv4/tcp_retries2", "100");
     let bulk = Bulk {
         milliseconds: every * 7 / 4,
         exits: [first, second]
