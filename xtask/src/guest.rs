@@ -205,6 +205,9 @@ fn test(
                 println!("{}", ending.console);
                 faults.push("the guest died".to_owned());
             }
+            for known in ending.known {
+                println!("known, and no failure: {known}");
+            }
             let complaint = |fault| format!("the kernel says: {fault}");
             faults.extend(ending.faults.into_iter().map(complaint));
         }
