@@ -61,12 +61,17 @@ impl Limits {
         self.reached().map_or(Ok(()), |why| bail!("{why}"))
     }
 
+    /// Whether time is over, and nobody has interrupted.
+    pub(crate) fn is_late(&self) -> bool {
+        !self.interrupted.load(Ordering::Relaxed)
+            && self.deadline.is_some_and(|end| Instant::now() > end)
+    }
+
     fn reached(&self) -> Option<&'static str> {
         if self.interrupted.load(Ordering::Relaxed) {
             return Some("interrupted");
         }
-        let late = self.deadline.is_some_and(|end| Instant::now() > end);
-        late.then_some("its time is over")
+        self.is_late().then_some("its time is over")
     }
 }
 
