@@ -87,6 +87,9 @@ pub(crate) struct Args {
     /// What ci runs: of the kernel's suite and of the end-to-end tests one of each kind
     #[arg(long)]
     short: bool,
+    /// Only these suites: hygiene, host, kernel, e2e (may be repeated)
+    #[arg(long = "suite", value_name = "NAME", value_parser = build::name)]
+    suites: Vec<String>,
     /// Minutes that one kernel may take
     #[arg(long, value_name = "MINUTES", default_value_t = 90)]
     timeout: u64,
@@ -126,7 +129,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
         .context("xtask lies in the workspace")?;
-    let suites = build::suites(root, args.short, &limits)?;
+    let mut suites = build::suites(root, args.short, &limits)?;
+    suites.retain(|suite| {
+        args.suites.is_empty() || args.suites.iter().any(|name| name == suite.name)
+    });
     let mut runs = Vec::new();
     for series in kernels {
         println!("== kernel {series}");
@@ -306,6 +312,7 @@ mod tests {
             features: false,
             fetch: false,
             short: false,
+            suites: Vec::new(),
             timeout: 20,
             test: vec!["egress::".to_owned()],
         };

@@ -15,6 +15,17 @@ const SUITES: &[(&str, &str, bool)] = &[
     ("dynencap-e2e", "e2e", true),
 ];
 
+/// A suite's name, as the command line has it.
+pub(super) fn name(text: &str) -> anyhow::Result<String> {
+    let names: Vec<&str> = SUITES.iter().map(|&(_, name, _)| name).collect();
+    ensure!(
+        names.contains(&text),
+        "expected one of {}",
+        names.join(", ")
+    );
+    Ok(text.to_owned())
+}
+
 /// A built test binary.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Suite {
