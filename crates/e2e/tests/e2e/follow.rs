@@ -53,6 +53,11 @@ fn assert_followed(mirror: &Mirror, pulled: &Pulled, moves: u64) {
     assert!(mirror.behind * share < mirror.mirrored, "{mirror}");
 }
 
+/// Milliseconds between two moves.
+fn distance() -> u64 {
+    limit(Duration::from_millis(100)).as_millis() as u64
+}
+
 /// For ten seconds, between four headers of four overheads, while data comes in a stream. Where all
 /// takes longer, fewer moves at a longer distance.
 fn moves() {
@@ -68,7 +73,7 @@ fn moves() {
         Some(Exit::udp(CLIENT.into(), 8)),
     ];
     let moves = amount(100).max(20);
-    let every = limit(Duration::from_millis(100)).as_millis() as u64;
+    let every = distance();
     let milliseconds = moves * every;
     let pull = Pull {
         rate,
@@ -135,12 +140,12 @@ fn not_let() {
     let capture = topology.mirror("not-let");
     let first = udp(END, GPE, &gpe(6, 1));
     let exits = vec![Some(first), Some(udp(END, GPE, &gpe(6, 2)))];
-    let rate = amount(3_000_000);
+    let bytes = 3_000_000;
     let pull = Pull {
-        rate,
-        every: 100,
+        rate: amount(bytes),
+        every: distance(),
         exits,
-        ..Pull::new(at(CLIENT, SOURCE), rate, None)
+        ..Pull::new(at(CLIENT, SOURCE), bytes, None)
     };
     pulled(&topology, &[pull]);
     settle();
