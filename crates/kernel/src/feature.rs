@@ -17,6 +17,8 @@ pub enum Feature {
     Tcx,
     /// UDP super-packets through a packet socket (`VIRTIO_NET_HDR_GSO_UDP_L4`).
     UdpSegmentation,
+    /// `UDP_SEGMENT` by way of a device without checksum offload, as the segmenting one is.
+    UdpSegmentationSummed,
     /// Decapsulating a packet of the other IP version: IPv4 from IPv6, IPv6 from IPv4
     /// (`BPF_F_ADJ_ROOM_DECAP_L3_IPV4`, `…_IPV6`).
     DecapsulateIpv4,
@@ -55,6 +57,8 @@ impl Feature {
             Self::Bpf => Some((5, 18)),
             Self::Tcx => Some((6, 6)),
             Self::UdpSegmentation => Some((6, 2)),
+            // 6.1 answers EIO, 6.12 sends them; what lies between was not tried.
+            Self::UdpSegmentationSummed => Some((6, 12)),
             Self::DecapsulateIpv4 => Some((6, 3)),
             // 6.1 answers EMSGSIZE, 6.12 sends them; what lies between was not tried.
             Self::BigTcp => Some((6, 12)),
@@ -74,9 +78,11 @@ impl Feature {
             Self::Privilege => privilege(),
             Self::Cgroup2 => cgroup::available().map_err(|error: Error| error.to_string()),
             Self::Bpf => self.release().and_then(|()| bpf()),
-            Self::Tcx | Self::UdpSegmentation | Self::DecapsulateIpv4 | Self::BigTcp => {
-                self.release()
-            }
+            Self::Tcx
+            | Self::UdpSegmentation
+            | Self::UdpSegmentationSummed
+            | Self::DecapsulateIpv4
+            | Self::BigTcp => self.release(),
         };
         result.map_err(|reason| Unavailable {
             feature: self,
@@ -102,6 +108,7 @@ impl fmt::Display for Feature {
             Self::Bpf => "BPF",
             Self::Tcx => "TCX",
             Self::UdpSegmentation => "UDP segmentation",
+            Self::UdpSegmentationSummed => "UDP segmentation without checksum offload",
             Self::DecapsulateIpv4 => "decapsulation of IPv4 from IPv6",
             Self::BigTcp => "BIG TCP through packet sockets",
         })

@@ -55,22 +55,22 @@ pub(crate) const TESTS: &[Test] = &[
         IPERF,
         || bystander("iperf3", iperf),
     ),
-    ("program::curl_through_an_exit", NGINX, || {
+    ("program::curl_through_an_exit", NGINX_ACROSS, || {
         through("curl-exit", Exit::ip(gateway(0)), curl)
     }),
-    ("program::curl_through_udp", NGINX, || {
+    ("program::curl_through_udp", NGINX_ACROSS, || {
         through("curl-udp", Exit::udp(gateway(1), 8), curl)
     }),
-    ("program::scp_through_an_exit", SSH, || {
+    ("program::scp_through_an_exit", SSH_ACROSS, || {
         through("scp-exit", Exit::ip(gateway(2)), scp)
     }),
-    ("program::scp_through_udp", SSH, || {
+    ("program::scp_through_udp", SSH_ACROSS, || {
         through("scp-udp", Exit::udp(gateway(3), 32), scp)
     }),
-    ("program::iperf3_through_an_exit", IPERF, || {
+    ("program::iperf3_through_an_exit", IPERF_ACROSS, || {
         through("iperf3-exit", Exit::ip(gateway(4)), iperf)
     }),
-    ("program::iperf3_through_udp", IPERF, || {
+    ("program::iperf3_through_udp", IPERF_ACROSS, || {
         through("iperf3-udp", Exit::udp(gateway(5), 16), iperf)
     }),
     ("program::nginx_reflects", NGINX_ACROSS, || {

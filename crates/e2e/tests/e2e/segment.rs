@@ -10,9 +10,13 @@ use dynencap_e2e::{
     job::server::{DATAGRAMS, SINK},
     topology::{Link, gateway, gateway4, server, server4},
 };
+use dynencap_kernel::Feature;
 use std::net::SocketAddr;
 
 const BOND: &[Need] = &[Need::Device("link add bond0 type bond")];
+
+/// Super-packets of UDP by way of a device that sums nothing.
+const SUMMED: &[Need] = &[Need::Kernel(Feature::UdpSegmentationSummed)];
 
 pub(crate) const TESTS: &[Test] = &[
     ("segment::ipv6_in_ipv6", &[], || {
@@ -27,10 +31,14 @@ pub(crate) const TESTS: &[Test] = &[
     ("segment::ipv4_in_udp_over_ipv4", &[], || {
         first("udp4", server4(SINK), Exit::udp(gateway4(3), 32));
     }),
-    ("segment::datagrams_without_checksum_offload", &[], || {
-        datagrams("plain", server(DATAGRAMS), Exit::ip(gateway(4)), CUT);
-        datagrams("plain4", server4(DATAGRAMS), Exit::udp(gateway4(5), 8), CUT);
-    }),
+    (
+        "segment::datagrams_without_checksum_offload",
+        SUMMED,
+        || {
+            datagrams("plain", server(DATAGRAMS), Exit::ip(gateway(4)), CUT);
+            datagrams("plain4", server4(DATAGRAMS), Exit::udp(gateway4(5), 8), CUT);
+        },
+    ),
     ("segment::valid_checksums_of_ipv6", &[], || {
         summed("ipv6", server(SINK), Exit::udp(gateway(1), 8));
     }),
@@ -40,7 +48,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("segment::valid_checksums_in_ipv4", &[ACROSS], || {
         summed("in-ipv4", server(SINK), Exit::udp(gateway4(3), 0));
     }),
-    ("segment::valid_checksums_of_datagrams", &[], || {
+    ("segment::valid_checksums_of_datagrams", SUMMED, || {
         let flags = CUT | Config::UDP_CHECKSUM;
         let exit = Exit::udp(gateway(4), 16);
         let summed = datagrams("summed", server(DATAGRAMS), exit, flags);
