@@ -74,12 +74,7 @@ pub(crate) fn capture(
 
 /// Where the packet inside begins, and the exit of replies.
 #[inline(never)]
-fn find(
-    frame: &Frame,
-    tunnel: Tunnel,
-    headers: Headers,
-    exit: &mut MaybeUninit<Exit>,
-) -> Inside {
+fn find(frame: &Frame, tunnel: Tunnel, headers: Headers, exit: &mut MaybeUninit<Exit>) -> Inside {
     match judged(frame, tunnel, headers) {
         Some((inside, shape)) if capture::before_removal(frame, shape, exit) => inside,
         _ => Inside::NONE,
