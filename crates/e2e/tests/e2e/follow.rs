@@ -176,12 +176,13 @@ fn forged() {
     topology.reflect_by(&Grant::reflecting(1, &trusted));
     topology.serve_mirrored();
     let capture = topology.mirror_of("forged", &topology::ends(), &[FORGED]);
-    let rate = amount(1_000_000);
+    // As many bytes at any rate: it outlasts the blows.
+    let bytes = 1_000_000;
     let pull = Pull {
-        rate,
+        rate: amount(bytes),
         ..Pull::new(
             at(CLIENT, SOURCE),
-            4 * rate,
+            4 * bytes,
             Some(udp(END, GPE, &gpe(6, 1))),
         )
     };
@@ -233,12 +234,12 @@ fn forged() {
 /// The same blow where it may strike: what shows that the others would have been seen.
 fn control(topology: &mut Topology) {
     let capture = topology.mirror_of("forged-control", &topology::ends(), &[FORGED]);
-    let rate = amount(1_000_000);
+    let bytes = 1_000_000;
     let pull = Pull {
-        rate,
+        rate: amount(bytes),
         ..Pull::new(
             at(CLIENT, SOURCE),
-            2 * rate,
+            2 * bytes,
             Some(udp(END, GPE, &gpe(6, 1))),
         )
     };
