@@ -14,7 +14,13 @@ use dynencap_abi::{
     Event, Reason, TunnelSpec,
     option::{ENCAP_GW, ENCAP_REFLECT, REFLECT_PATH},
 };
-use std::{net::UdpSocket, time::Duration};
+use std::{
+    hint,
+    net::UdpSocket,
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
+    time::Duration,
+};
 
 const PORT: u16 = 7001;
 const FIRST: u16 = 42000;
@@ -175,4 +181,51 @@ fn entries_of_one_cgroup_are_invisible_to_another() {
     let owners: Vec<u64> = entries.iter().map(|(_, entry)| entry.cgroup).collect();
     assert_eq!(owners.len(), 2);
     assert!(ids.iter().all(|id| owners.contains(id)));
+}
+
+/// The helper that makes a socket's storage answers one of two CPUs that come at once with null.
+#[test]
+fn the_first_datagrams_of_two_peers_that_come_at_once_are_both_captured() {
+    const SOCKETS: u16 = 2000;
+    if !require(&[]) {
+        return;
+    }
+    let path = via(GATEWAYS[0]);
+    let mut stage = Stage::sized(0, 2 * u32::from(SOCKETS));
+    stage.tunnel(&path, false, TunnelSpec::FIXED);
+    let cgroup = stage.cgroup();
+    // Asked for by policy: nothing makes the storage before they come.
+    allow(&mut stage, cgroup, REFLECT_PATH);
+    let ports = || 20_000..20_000 + SOCKETS;
+    let sockets: Vec<UdpSocket> = stage.on_host(|| {
+        let bind = |port| UdpSocket::bind((SERVER[0], port)).unwrap();
+        ports().map(bind).collect()
+    });
+    // Sleepers would wake one after the other.
+    let arrived = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        for peer in [FIRST, SECOND] {
+            let (stage, path, arrived) = (&stage, &path, &arrived);
+            scope.spawn(move || {
+                for (turn, port) in (1..).zip(ports()) {
+                    let packet = path.wrap(&datagram(peer, (SERVER[0], port), b"ping"));
+                    arrived.fetch_add(1, Ordering::SeqCst);
+                    while arrived.load(Ordering::SeqCst) < 2 * turn {
+                        hint::spin_loop();
+                    }
+                    stage.send(&packet);
+                }
+            });
+        }
+    });
+    for socket in &sockets {
+        socket
+            .set_read_timeout(Some(Duration::from_secs(3)))
+            .unwrap();
+        for _ in [FIRST, SECOND] {
+            socket.recv(&mut [0; 64]).unwrap();
+        }
+    }
+    let captured = stage.event(Event::ReflectCaptured);
+    assert_eq!(captured, 2 * u64::from(SOCKETS));
 }
