@@ -194,7 +194,8 @@ impl Stage {
 
     /// The host's BPF file system, as seen from outside.
     pub(crate) fn bpffs(&self) -> PathBuf {
-        format!("/proc/{}/root/sys/fs/bpf", self.host.pid()).into()
+        let process = Path::new("/proc").join(self.host.pid());
+        process.join("root").join("sys/fs/bpf")
     }
 
     /// A server behind the uplink that answers each connection with `answer`, until the process
