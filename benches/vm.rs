@@ -4,8 +4,9 @@
 //! A new path is a line in [`Bed::paths`].
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use dynencap_abi::object;
 use dynencap_abi::option::{self, ENCAP_GW, ENCAP_INFO, ENCAP_UDP, ENOPROTOOPT, SOL_DYNENCAP};
-use dynencap_abi::{Config, TunnelKey, TunnelSpec, object};
+use dynencap_benches::engines;
 use dynencap_vm::{Endpoints, Fault, Machine, Meter, Skb, SocketId, SocketKind};
 use std::error::Error;
 use std::hint::black_box;
@@ -62,29 +63,7 @@ struct Bed {
 
 impl Bed {
     fn new() -> Result<Self, Box<dyn Error>> {
-        let mut machine = Machine::load(OBJECT)?;
-        let config = Config {
-            source: [0xfd; 16],
-            source4: [10, 0, 0, 1],
-            uplink_mtu: 1500,
-            ..Config::default()
-        };
-        machine.update_map(object::CONFIG, &[0; 4], &config.to_bytes())?;
-        for (protocol, port, header_len) in [(41, [0; 2], 0), (17, [0x12, 0x34], 8)] {
-            let key = TunnelKey {
-                address: GATEWAY,
-                protocol,
-                reserved: 0,
-                port,
-            };
-            let spec = TunnelSpec {
-                header_len,
-                flags: 0,
-                format: TunnelSpec::FIXED,
-                reserved: 0,
-            };
-            machine.update_map(object::TUNNELS, &key.to_bytes(), &spec.to_bytes())?;
-        }
+        let machine = engines::machine(OBJECT)?;
         Ok(Self {
             machine,
             skb: Skb::default(),

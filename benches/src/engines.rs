@@ -290,8 +290,8 @@ const fn vm_kind() -> dynencap_vm::SocketKind {
     }
 }
 
-/// A machine with a configured host that has [`tunnels`].
-fn machine(bytes: &[u8]) -> Result<Machine, Error> {
+/// A machine with a configured host at which both shapes arrive.
+pub fn machine(bytes: &[u8]) -> Result<Machine, Error> {
     let failed = || Error::reference("vm");
     let mut machine = Machine::load(bytes).map_err(Error::reference("vm"))?;
     machine
