@@ -9,11 +9,13 @@ use dynencap_abi::{Exit, FlowKey};
 
 /// The packet's flow; none where its IP header is malformed.
 #[must_use]
+#[inline]
 pub fn key(packet: &Packet<'_>) -> Option<FlowKey> {
     let ip = Ip::parse(packet.ethertype, packet.bytes)?;
     Some(key_of(&ip, packet.bytes))
 }
 
+#[inline]
 pub(crate) fn key_of(ip: &Ip<'_>, bytes: &[u8]) -> FlowKey {
     let upper = extension::upper(ip, bytes);
     let ports = match (upper.protocol, upper.offset) {
@@ -37,6 +39,7 @@ pub(crate) fn key_of(ip: &Ip<'_>, bytes: &[u8]) -> FlowKey {
 
 /// `flow_hash` of `abi::flow`.
 #[must_use]
+#[inline]
 pub fn hash(key: &FlowKey) -> u64 {
     let mut h = endpoint(&key.source, key.source_port)
         .wrapping_add(endpoint(&key.destination, key.destination_port))
@@ -46,6 +49,7 @@ pub fn hash(key: &FlowKey) -> u64 {
     h ^ h >> 29
 }
 
+#[inline]
 fn endpoint(address: &[u8; 16], port: [u8; 2]) -> u64 {
     let [
         a0,

@@ -13,16 +13,16 @@ use dynencap_abi::{Exit, FlowKey, MAX_OVERHEAD, MAX_PAYLOAD_LEN, TunnelSpec};
 use dynencap_model::flow::{hash as flow_hash, key as flow_key};
 use dynencap_model::{Packet, Tunnels};
 use flow::{End, Flow, due, matches, set_exit};
-use hash::FlowHash;
-use lru::LruCache;
+use key::TableKey;
 use offload::super_packet;
-use std::num::NonZeroUsize;
 use std::ops::Range;
+use table::Table;
 
 mod arrival;
 mod flow;
-mod hash;
+mod key;
 mod offload;
+mod table;
 mod tcp;
 
 /// How many flows are remembered; the one idle longest makes room. A flow that comes back
@@ -81,7 +81,7 @@ pub struct FlowName(FlowKey);
 /// Turns frames into events.
 pub struct Director {
     scenario: Scenario,
-    flows: LruCache<FlowKey, Flow, FlowHash>,
+    flows: Table<Flow>,
     free: Vec<FlowId>,
     next: u32,
     stray: Option<FlowId>,
@@ -97,7 +97,6 @@ impl Director {
     /// Starts with no flow.
     #[must_use]
     pub fn new(scenario: Scenario) -> Self {
-        let capacity = NonZeroUsize::new(MAX_FLOWS).unwrap_or(NonZeroUsize::MIN);
         let mut reflecting = None;
         for (key, spec) in &scenario.host.tunnels {
             if spec.flags & TunnelSpec::REFLECT != 0 {
@@ -108,7 +107,7 @@ impl Director {
         Self {
             scenario,
             reflecting,
-            flows: LruCache::with_hasher(capacity, FlowHash),
+            flows: Table::new(MAX_FLOWS),
             free: Vec::new(),
             next: FIRST_FLOW,
             stray: None,
@@ -128,6 +127,7 @@ impl Director {
     #[must_use]
     pub fn exit_of(&self, frame: &trace::Frame<'_>) -> Option<Exit> {
         let FlowName(key) = self.flow_name(frame)?;
+        let (key, _) = TableKey::of(&key);
         self.flows.peek(&key).map(|flow| flow.exit)
     }
 
@@ -136,7 +136,7 @@ impl Director {
     pub fn cgroup_of(&self, frame: &trace::Frame<'_>) -> CgroupId {
         let flow = self
             .flow_name(frame)
-            .and_then(|FlowName(key)| self.flows.peek(&key));
+            .and_then(|FlowName(key)| self.flows.peek(&TableKey::of(&key).0));
         flow.map_or(CgroupId::default(), |flow| flow.cgroup)
     }
 
@@ -258,16 +258,15 @@ impl Director {
             true => transport(packet),
             false => (None, None),
         };
-        let table_key = key.min(key.reversed());
+        let (table_key, from_lesser) = TableKey::of(&key);
         let (side, gso_size) = (self.scenario.side, self.scenario.gso_size);
         let mtu = self.scenario.host.config.uplink_mtu as usize;
-        let found = self.flows.get_mut(&table_key).is_some();
-        if !found {
-            self.open(table_key, key, syn.as_ref(), frame.number, batch);
-        }
-        // Found or opened, it is the one used last.
-        let Some((_, flow)) = self.flows.iter_mut().next() else {
-            // Just opened, so it is there; a frame without a flow is a bare one.
+        let place_in_table = match self.flows.find(&table_key) {
+            Some(found) => found,
+            None => self.open(table_key, key, syn.as_ref(), frame.number, batch),
+        };
+        let Some(flow) = self.flows.at(place_in_table) else {
+            // Found or opened, so it is there; a frame without a flow is a bare one.
             let (flow, ethertype) = (FlowId::BARE, packet.ethertype);
             return Event::Egress {
                 flow,
@@ -276,7 +275,7 @@ impl Director {
                 gso: None,
             };
         };
-        let end = flow.end_of(&key);
+        let end = flow.end_of(from_lesser);
         if let Some(syn) = syn {
             flow.mss[end as usize] = syn.mss;
         }
@@ -325,12 +324,12 @@ impl Director {
 
     fn open(
         &mut self,
-        table_key: FlowKey,
+        table_key: TableKey,
         key: FlowKey,
         syn: Option<&tcp::Syn>,
         number: u64,
         batch: &mut Batch,
-    ) {
+    ) -> table::Place {
         // A SYN-ACK comes from the responder; without a SYN the first seen counts as initiator.
         let from_responder = syn.is_some_and(|syn| syn.ack);
         let key = if from_responder { key.reversed() } else { key };
@@ -346,9 +345,7 @@ impl Director {
                     (rule.exit, rule.switches.clone(), rule.cgroup)
                 }),
         };
-        if self.flows.len() == MAX_FLOWS
-            && let Some((_, idle)) = self.flows.pop_lru()
-        {
+        if let Some(idle) = self.flows.make_room() {
             for socket in idle.sockets.into_iter().flatten() {
                 batch.push(number, Event::Close(socket));
                 self.free.push(socket);
@@ -373,7 +370,7 @@ impl Director {
         ];
         self.seen += 1;
         let flow = Flow {
-            key,
+            initiator_is_lesser: TableKey::of(&key).1,
             sockets,
             exit,
             cgroup,
@@ -383,7 +380,7 @@ impl Director {
             mss: [None; 2],
             came_in: 0,
         };
-        self.flows.put(table_key, flow);
+        self.flows.put(table_key, flow)
     }
 
     /// The socket of IP packets whose header names no flow. It has an exit where a flow that

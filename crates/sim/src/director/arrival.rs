@@ -1,11 +1,11 @@
 //! What comes in through a tunnel: it belongs to the flow of the packet inside, so that the
 //! replies, which leave without outer headers, find it.
 
+use super::key::TableKey;
 use super::{Director, FlowName, tcp};
 use crate::event::Batch;
 use crate::scenario::overhead;
 use crate::trace;
-use dynencap_abi::FlowKey;
 use dynencap_model::flow::key as flow_key;
 use dynencap_model::{Packet, reflection, segment};
 
@@ -36,10 +36,14 @@ impl Director {
             return;
         };
         let (_, syn) = transport(packet);
-        let table_key = self.known(key, syn.as_ref(), number, batch);
-        if let Some(flow) = self.flows.get_mut(&table_key) {
+        let (table_key, from_lesser) = TableKey::of(&key);
+        let place = match self.flows.find(&table_key) {
+            Some(found) => found,
+            None => self.open(table_key, key, syn.as_ref(), number, batch),
+        };
+        if let Some(flow) = self.flows.at(place) {
             if let Some(syn) = syn {
-                flow.mss[flow.end_of(&key) as usize] = syn.mss;
+                flow.mss[flow.end_of(from_lesser) as usize] = syn.mss;
             }
             flow.came_in = came_in;
         }
@@ -75,20 +79,5 @@ impl Director {
         let inner = self.brought(&packet).map(|(inner, _)| inner);
         let key = flow_key(&inner.unwrap_or(packet)).filter(|_| link.defect.is_none())?;
         Some(FlowName(key.min(key.reversed())))
-    }
-
-    /// Sees to it that the flow is in the table, and returns its place there.
-    pub(super) fn known(
-        &mut self,
-        key: FlowKey,
-        syn: Option<&tcp::Syn>,
-        number: u64,
-        batch: &mut Batch,
-    ) -> FlowKey {
-        let table_key = key.min(key.reversed());
-        if !self.flows.contains(&table_key) {
-            self.open(table_key, key, syn, number, batch);
-        }
-        table_key
     }
 }

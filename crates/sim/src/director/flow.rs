@@ -20,8 +20,8 @@ pub(super) enum End {
 
 /// What is remembered of a flow.
 pub(super) struct Flow {
-    /// As its initiator sees it.
-    pub(super) key: FlowKey,
+    /// Which end its initiator is.
+    pub(super) initiator_is_lesser: bool,
     /// The sockets of the initiator and of the responder, as far as they send.
     pub(super) sockets: [Option<FlowId>; 2],
     pub(super) exit: Exit,
@@ -39,9 +39,9 @@ pub(super) struct Flow {
 }
 
 impl Flow {
-    /// Who sends packets with this key.
-    pub(super) fn end_of(&self, key: &FlowKey) -> End {
-        if *key == self.key {
+    /// Which end sends what comes from the lesser end, or from the other.
+    pub(super) fn end_of(&self, from_lesser: bool) -> End {
+        if from_lesser == self.initiator_is_lesser {
             End::Initiator
         } else {
             End::Responder
