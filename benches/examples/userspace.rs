@@ -138,14 +138,14 @@ fn variants(plan: &Plan, trace: &Path) -> Vec<Variant> {
             one,
             &["model", "--threads", "1", "--write", "/dev/null"],
         ),
-        ("dynsim model, 2 cores", two, &["model", "--threads", "3"]),
+        ("dynsim model, 2 cores", two, &["model", "--threads", "2"]),
         (
             "dynsim model, 2 cores, written",
             two,
-            &["model", "--threads", "3", "--write", "/dev/null"],
+            &["model", "--threads", "2", "--write", "/dev/null"],
         ),
         ("dynsim vm, 1 core", one, &["vm", "--threads", "1"]),
-        ("dynsim vm, 2 cores", two, &["vm", "--threads", "3"]),
+        ("dynsim vm, 2 cores", two, &["vm", "--threads", "2"]),
     ];
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     for (name, on, flags) in own {

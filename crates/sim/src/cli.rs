@@ -85,8 +85,8 @@ struct ReplayArgs {
     /// Where the trace and scenario that reproduce a divergence are written
     #[arg(long, value_name = "DIR", default_value = ".")]
     repro: PathBuf,
-    /// Threads: 1, 2 or 3 (one reads, one directs, one runs the engines); the kernel engine
-    /// keeps to one [default: 3 where there are two cores, else 1]
+    /// Threads: 1 or 2 (one reads and writes, one runs the engines); the kernel engine keeps to
+    /// one [default: 2 where there are two cores, else 1]
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
     /// Run this BPF object in place of the built-in one

@@ -99,10 +99,10 @@ pub fn compare(batch: &Batch, reference: Side<'_>, other: Side<'_>, found: &mut 
     }
     match (reference.attribution, other.attribution) {
         (Attribution::PerEvent, Attribution::PerEvent) => {
-            per_event(reference.outcomes, other.outcomes, &mut differs);
+            per_event(batch, reference.outcomes, other.outcomes, &mut differs);
         }
         // Where one side cannot tell events apart, their order is what can be compared.
-        _ => per_batch(reference.outcomes, other.outcomes, &mut differs),
+        _ => per_batch(batch, reference.outcomes, other.outcomes, &mut differs),
     }
     options(reference.outcomes, other.outcomes, &mut differs);
     // A counter follows from frames and reasons: it is news only where they agree.
@@ -140,7 +140,12 @@ fn first_with(reason: Reason, outcomes: &Outcomes) -> Option<usize> {
         .position(|outcome| outcome.reason == Some(reason))
 }
 
-fn per_event(reference: &Outcomes, other: &Outcomes, differs: &mut impl FnMut(usize, Difference)) {
+fn per_event(
+    batch: &Batch,
+    reference: &Outcomes,
+    other: &Outcomes,
+    differs: &mut impl FnMut(usize, Difference),
+) {
     for (at, (left, right)) in reference.events.iter().zip(&other.events).enumerate() {
         if left.reason != right.reason {
             let name = |reason: Option<Reason>| reason.map_or("none", Reason::name);
@@ -149,8 +154,8 @@ fn per_event(reference: &Outcomes, other: &Outcomes, differs: &mut impl FnMut(us
         }
         for port in [Port::Wire, Port::Delivered] {
             let mut pair = (
-                frames_at(port, reference, left),
-                frames_at(port, other, right),
+                frames_at(port, batch, reference, left),
+                frames_at(port, batch, other, right),
             );
             loop {
                 let (left, right) = (pair.0.next(), pair.1.next());
@@ -168,24 +173,30 @@ fn per_event(reference: &Outcomes, other: &Outcomes, differs: &mut impl FnMut(us
 /// The frames of an event at a port. In which order two ports see theirs is nobody's promise.
 fn frames_at<'a>(
     port: Port,
+    batch: &'a Batch,
     outcomes: &'a Outcomes,
     event: &Outcome,
 ) -> impl Iterator<Item = OutFrame<'a>> {
     let frames = event.frames.clone();
-    let frames = frames.filter_map(|at| outcomes.frames.frame(at));
+    let frames = frames.filter_map(|at| outcomes.frames.frame(at, batch));
     frames.filter(move |frame| frame.port == port)
 }
 
 /// Compares frame by frame in order, at each port by itself; after a difference the sequences
 /// are put back in step where one side merely has a frame more.
-fn per_batch(reference: &Outcomes, other: &Outcomes, differs: &mut impl FnMut(usize, Difference)) {
+fn per_batch(
+    batch: &Batch,
+    reference: &Outcomes,
+    other: &Outcomes,
+    differs: &mut impl FnMut(usize, Difference),
+) {
     for port in [Port::Wire, Port::Delivered] {
         let mut left: Vec<(usize, OutFrame<'_>)> = Vec::new();
         for (event, outcome) in reference.events.iter().enumerate() {
             let frames = outcome
                 .frames
                 .clone()
-                .filter_map(|at| reference.frames.frame(at));
+                .filter_map(|at| reference.frames.frame(at, batch));
             left.extend(
                 frames
                     .filter(|frame| frame.port == port)
@@ -194,7 +205,7 @@ fn per_batch(reference: &Outcomes, other: &Outcomes, differs: &mut impl FnMut(us
         }
         let right: Vec<OutFrame<'_>> = other
             .frames
-            .iter()
+            .iter(batch)
             .filter(|frame| frame.port == port)
             .collect();
         let (mut l, mut r) = (0, 0);
@@ -258,16 +269,12 @@ fn frame_difference(left: Option<OutFrame<'_>>, right: Option<OutFrame<'_>>) -> 
             frames,
         });
     }
-    let same = a
-        .bytes
-        .iter()
-        .zip(b.bytes)
-        .take_while(|(x, y)| x == y)
-        .count();
-    let field = if same == a.bytes.len().min(b.bytes.len()) {
-        format!("length {} / {}", a.bytes.len(), b.bytes.len())
+    let [left, right] = &frames;
+    let same = left.iter().zip(right).take_while(|(x, y)| x == y).count();
+    let field = if same == left.len().min(right.len()) {
+        format!("length {} / {}", left.len(), right.len())
     } else {
-        field::name_at(a.bytes, a.ethertype, same)
+        field::name_at(left, a.ethertype, same)
     };
     Some(Difference::Bytes {
         field,

@@ -8,11 +8,13 @@ use crate::scenario::HostSpec;
 use dynencap_abi::Reason;
 use std::ops::Range;
 
+mod frames;
 mod kernel;
 mod model;
 mod quote;
 mod vm;
 
+pub use frames::{Bytes, Frames, OutFrame, Port};
 pub use kernel::KernelEngine;
 pub use model::ModelEngine;
 pub use vm::VmEngine;
@@ -40,83 +42,6 @@ impl EngineKind {
             Self::Vm => "vm",
             Self::Kernel => "kernel",
         }
-    }
-}
-
-/// Where a frame was seen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Port {
-    /// On the uplink's wire.
-    Wire,
-    /// Behind TC ingress, on its way to a local socket.
-    Delivered,
-}
-
-/// The frames that came out of a batch, in order, in one reused buffer.
-#[derive(Debug, Default)]
-pub struct Frames {
-    bytes: Vec<u8>,
-    index: Vec<(Port, u16, Range<usize>)>,
-}
-
-/// One frame that came out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OutFrame<'a> {
-    /// Where it was seen.
-    pub port: Port,
-    /// Ethernet type, host byte order.
-    pub ethertype: u16,
-    /// From the network header on.
-    pub bytes: &'a [u8],
-}
-
-impl Frames {
-    /// Adds a frame given in parts.
-    pub fn push(&mut self, port: Port, ethertype: u16, parts: &[&[u8]]) {
-        let start = self.bytes.len();
-        for part in parts {
-            self.bytes.extend_from_slice(part);
-        }
-        self.index.push((port, ethertype, start..self.bytes.len()));
-    }
-
-    /// How many there are.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.index.len()
-    }
-
-    /// Whether there is none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.index.is_empty()
-    }
-
-    /// The frame at a place.
-    #[must_use]
-    pub fn frame(&self, at: usize) -> Option<OutFrame<'_>> {
-        let (port, ethertype, range) = self.index.get(at)?;
-        Some(OutFrame {
-            port: *port,
-            ethertype: *ethertype,
-            bytes: self.bytes.get(range.clone())?,
-        })
-    }
-
-    /// The bytes of the frame at a place.
-    fn bytes_mut(&mut self, at: usize) -> Option<&mut [u8]> {
-        let (_, _, range) = self.index.get(at)?;
-        self.bytes.get_mut(range.clone())
-    }
-
-    /// All of them in order.
-    pub fn iter(&self) -> impl Iterator<Item = OutFrame<'_>> {
-        (0..self.len()).filter_map(|at| self.frame(at))
-    }
-
-    fn clear(&mut self) {
-        self.bytes.clear();
-        self.index.clear();
     }
 }
 

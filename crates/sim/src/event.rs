@@ -145,6 +145,12 @@ impl Batch {
         bytes.get(from..from + len).unwrap_or_default()
     }
 
+    /// The chunk that packets lie in.
+    #[must_use]
+    pub fn chunk(&self) -> &[u8] {
+        &self.chunk
+    }
+
     /// Takes the chunk that [`Batch::keep`] spoke of, for the one that it had.
     pub fn replace_chunk(&mut self, chunk: Vec<u8>) -> Vec<u8> {
         std::mem::replace(&mut self.chunk, chunk)

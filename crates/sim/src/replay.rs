@@ -7,7 +7,7 @@ use crate::engine::{Engine, EngineError, Outcomes};
 use crate::event::Batch;
 use crate::report::Report;
 use crate::scenario::Scenario;
-use crate::trace;
+use crate::trace::{self, LinkType, Timestamp};
 use stage::Stage;
 use std::time::Instant;
 
@@ -40,8 +40,8 @@ pub enum ReplayError {
     },
 }
 
-/// Looks at each batch once it has run: the output file, a person's report.
-pub trait Observer {
+/// Looks at each batch once it has run, on whatever thread: the output file, a person's report.
+pub trait Observer: Send {
     /// What the frames of a batch became in the first engine, and where engines differ.
     ///
     /// # Errors
@@ -68,19 +68,72 @@ impl Observer for () {
     }
 }
 
-/// What the director made of some frames, on its way to the engines.
+/// Some frames on their way, and what has become of them so far.
 #[derive(Debug, Default)]
 struct Work {
+    /// From the reader: frames in the batch's chunk.
+    placed: Vec<Placed>,
+    /// From the director.
     batch: Batch,
     records: Vec<Record>,
     /// How many flows there were so far.
     flows: u64,
+    /// From the engines: what came out of the first, and where they differ.
+    first: Outcomes,
+    found: Vec<Divergence>,
 }
 
 impl Work {
     fn clear(&mut self) {
+        self.placed.clear();
         self.batch.clear();
         self.records.clear();
+        self.first.clear();
+        self.found.clear();
+    }
+
+    /// Shows what has become of the frames.
+    fn show(&self, observer: &mut dyn Observer) -> Result<(), ReplayError> {
+        observer.batch(&self.batch, &self.records, &self.first, &self.found)
+    }
+}
+
+/// A frame of the trace that lies in its batch's chunk.
+#[derive(Clone, Copy, Debug)]
+struct Placed {
+    start: usize,
+    len: u32,
+    original_len: u32,
+    number: u64,
+    time: Timestamp,
+    interface: u32,
+    link_type: LinkType,
+}
+
+impl Placed {
+    fn new(start: usize, frame: &trace::Frame<'_>) -> Self {
+        Self {
+            start,
+            // Of a chunk's length at most.
+            len: frame.bytes.len() as u32,
+            original_len: frame.original_len,
+            number: frame.number,
+            time: frame.time,
+            interface: frame.interface,
+            link_type: frame.link_type,
+        }
+    }
+
+    fn frame<'a>(&self, chunk: &'a [u8]) -> trace::Frame<'a> {
+        let end = self.start + self.len as usize;
+        trace::Frame {
+            number: self.number,
+            time: self.time,
+            interface: self.interface,
+            link_type: self.link_type,
+            bytes: chunk.get(self.start..end).unwrap_or_default(),
+            original_len: self.original_len,
+        }
     }
 }
 
@@ -128,9 +181,10 @@ impl Replay {
     /// An engine failed, or the observer did.
     pub fn flush(&mut self, observer: &mut dyn Observer) -> Result<(), ReplayError> {
         self.work.flows = self.director.flows();
-        let result = self.stage.run(&self.work, observer);
+        let ran = self.stage.run(&mut self.work);
+        let shown = ran.and_then(|()| self.work.show(observer));
         self.work.clear();
-        result
+        shown
     }
 
     /// The engines, to be used again. Flows that are opened anew take the places of old ones.

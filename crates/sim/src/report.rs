@@ -61,10 +61,9 @@ impl Totals {
     pub fn add_batch(&mut self, outcomes: &Outcomes, uplink_mtu: u32) {
         use crate::engine::Port;
         self.frames_out += outcomes.frames.len() as u64;
-        let long = |frame: &crate::engine::OutFrame<'_>| {
-            frame.port == Port::Wire && frame.bytes.len() > uplink_mtu as usize
-        };
-        self.over_mtu += outcomes.frames.iter().filter(long).count() as u64;
+        let long =
+            |(port, length): &(Port, usize)| *port == Port::Wire && *length > uplink_mtu as usize;
+        self.over_mtu += outcomes.frames.lengths().filter(long).count() as u64;
         for outcome in outcomes
             .events
             .iter()

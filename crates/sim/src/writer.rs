@@ -181,17 +181,18 @@ impl Observer for OutputFile {
             for frame in outcome
                 .frames
                 .clone()
-                .filter_map(|at| first.frames.frame(at))
+                .filter_map(|at| first.frames.frame(at, batch))
             {
+                let [head, tail] = frame.bytes.parts();
                 if unchanged {
                     let trailer = batch.bytes(&record.trailer);
-                    let parts = [header, frame.bytes, trailer];
+                    let parts = [header, head, tail, trailer];
                     self.write(record, record.link_type, Some(record.original_len), &parts)?;
                 } else {
                     let mut changed = std::mem::take(&mut self.header);
                     let (link_type, header) =
                         header_for(record, header, frame.ethertype, &mut changed);
-                    let written = self.write(record, link_type, None, &[header, frame.bytes]);
+                    let written = self.write(record, link_type, None, &[header, head, tail]);
                     self.header = changed;
                     written?;
                 }

@@ -262,8 +262,8 @@ impl KernelEngine {
                 outcome.reason = only(&grown);
                 if let Some(gso) = gso {
                     let made = first..outcomes.frames.len();
-                    let sent = made.clone().filter_map(|at| outcomes.frames.frame(at));
-                    let sent = sent.filter(|frame| frame.port == Port::Wire).count();
+                    let sent = made.clone().filter_map(|at| outcomes.frames.length(at));
+                    let sent = sent.filter(|(port, _)| *port == Port::Wire).count();
                     outcome.segments = u32::try_from(sent).unwrap_or(u32::MAX);
                     quote::restore(&mut outcomes.frames, made, batch.bytes(packet), gso);
                 }

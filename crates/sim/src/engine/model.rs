@@ -6,6 +6,7 @@ use crate::scenario::{CgroupId, HostSpec, PolicySpec, Segmentation};
 use dynencap_abi::option::{AF_PACKET, SOCK_RAW};
 use dynencap_abi::{Config, Policy};
 use dynencap_model::{self as model, Host, Packet, Sink, Socket, SocketKind, segment};
+use std::ops::Range;
 
 /// What replay opens for each flow, in every engine.
 const REPLAY_SOCKET: SocketKind = SocketKind {
@@ -26,18 +27,42 @@ pub struct ModelEngine {
     told: Vec<model::Frame>,
 }
 
-/// What is delivered goes to a place of its own.
-struct Into<'a>(&'a mut Frames, Option<&'a mut Vec<model::Frame>>);
+/// Takes what the model puts out.
+struct Into<'a> {
+    frames: &'a mut Frames,
+    /// What is delivered goes here, where there is such a place.
+    told: Option<&'a mut Vec<model::Frame>>,
+    /// The packet that went in, and its place in the batch's bytes.
+    packet: (&'a [u8], usize),
+}
+
+impl Into<'_> {
+    /// The place in the batch's bytes of a slice of the packet.
+    #[inline]
+    fn place(&self, part: &[u8]) -> Option<Range<usize>> {
+        let (packet, start) = self.packet;
+        // Of two slices that do not overlap the difference is no offset within the packet.
+        let offset = part.as_ptr().addr().checked_sub(packet.as_ptr().addr())?;
+        let start = start + offset;
+        (packet.len().checked_sub(offset)? >= part.len()).then_some(start..start + part.len())
+    }
+}
 
 impl Sink for Into<'_> {
+    #[inline]
     fn frame(&mut self, port: model::Port, ethertype: u16, parts: &[&[u8]]) {
-        match (port, &mut self.1) {
-            (model::Port::Delivered, Some(told)) => told.frame(port, ethertype, parts),
-            (model::Port::Delivered, None) => self.0.push(Port::Delivered, ethertype, parts),
+        let port = match (port, &mut self.told) {
+            (model::Port::Delivered, Some(told)) => return told.frame(port, ethertype, parts),
+            (model::Port::Delivered, None) => Port::Delivered,
             // Nothing is sent to a segmenter: the batch says where packets are cut.
-            (model::Port::Wire | model::Port::Segmenter, _) => {
-                self.0.push(Port::Wire, ethertype, parts);
-            }
+            (model::Port::Wire | model::Port::Segmenter, _) => Port::Wire,
+        };
+        match parts
+            .split_last()
+            .and_then(|(last, head)| Some((head, self.place(last)?)))
+        {
+            Some((head, tail)) => self.frames.push_on(port, ethertype, head, tail),
+            None => self.frames.push(port, ethertype, parts),
         }
     }
 }
@@ -87,11 +112,16 @@ impl ModelEngine {
         &mut self,
         flow: FlowId,
         packet: Packet<'_>,
+        place: usize,
         gso: Option<&Gso>,
         frames: &mut Frames,
     ) -> Outcome {
         let socket = self.sockets.get(flow.index()).and_then(Option::as_ref);
-        let sink = &mut Into(frames, Some(&mut self.told));
+        let sink = &mut Into {
+            frames,
+            told: Some(&mut self.told),
+            packet: (packet.bytes, place),
+        };
         let mut outcome = Outcome::default();
         let gso_size = gso.map_or(0, |gso| gso.size);
         let whole = Packet { gso_size, ..packet };
@@ -110,7 +140,12 @@ impl ModelEngine {
         }
         // What a sender is told comes in at the uplink, past the programs there.
         for told in self.told.drain(..) {
-            self.host.ingress(as_packet(&told), &mut Into(frames, None));
+            let sink = &mut Into {
+                frames,
+                told: None,
+                packet: Default::default(),
+            };
+            self.host.ingress(as_packet(&told), sink);
         }
         outcome
     }
@@ -167,22 +202,26 @@ impl ModelEngine {
                 packet,
                 gso,
             } => {
-                let bytes = batch.bytes(packet);
+                let (bytes, place) = (batch.bytes(packet), packet.start);
                 let packet = Packet {
                     ethertype: *ethertype,
                     bytes,
                     gso_size: 0,
                 };
-                return self.egress(*flow, packet, gso.as_ref(), frames);
+                return self.egress(*flow, packet, place, gso.as_ref(), frames);
             }
             Event::Ingress { ethertype, packet } => {
-                let bytes = batch.bytes(packet);
+                let (bytes, place) = (batch.bytes(packet), packet.start);
                 let packet = Packet {
                     ethertype: *ethertype,
                     bytes,
                     gso_size: 0,
                 };
-                let sink = &mut Into(frames, None);
+                let sink = &mut Into {
+                    frames,
+                    told: None,
+                    packet: (bytes, place),
+                };
                 outcome.reason = Some(self.host.ingress(packet, sink));
             }
         }

@@ -19,14 +19,12 @@ pub(super) fn restore(frames: &mut Frames, among: Range<usize>, packet: &[u8], g
         return;
     };
     for at in among {
-        let icmp = match frames.frame(at) {
-            Some(frame) if frame.port == Port::Delivered && frame.ethertype == 0x86dd => 40,
-            Some(frame) if frame.port == Port::Delivered => 20,
+        let (icmp, bytes) = match frames.own_mut(at) {
+            Some((Port::Delivered, 0x86dd, bytes)) => (40, bytes),
+            Some((Port::Delivered, _, bytes)) => (20, bytes),
             _ => continue,
         };
-        if let Some(bytes) = frames.bytes_mut(at) {
-            replace(bytes, icmp, icmp + 8 + place, own);
-        }
+        replace(bytes, icmp, icmp + 8 + place, own);
     }
 }
 

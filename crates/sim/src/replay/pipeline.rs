@@ -1,23 +1,32 @@
-//! A whole trace through a replay, chunk by chunk, on one thread, two or three: one reads, one
-//! directs, one runs the engines. Each hands over to the next in order, so that what comes out
-//! does not depend on how many there are; chunks and works go round, so that memory does not
-//! grow with the trace.
+//! A whole trace through a replay, chunk by chunk, on one thread or two. With two, one is at both
+//! ends, reading and showing what came out, and the other is between them, running the engines. So
+//! what a packet carries stays with the core that read it: the one between needs its headers
+//! alone. Who has more to spare directs. Works go round in order, so that what comes out does not
+//! depend on how many threads there are, and memory does not grow with the trace.
 //!
 //! The engines stay on the caller's thread.
 
-use super::{Observer, Replay, ReplayError, Work};
+use super::{Observer, Placed, Replay, ReplayError, Work};
 use crate::director::Director;
 use crate::engine::EngineKind;
-use crate::trace::{Chunked, Chunks, Reader, TraceError};
-use std::io;
+use crate::trace::{CHUNK, Chunked, Chunks, HEADROOM, Reader, TraceError};
+use std::hint::black_box;
 use std::num::NonZeroUsize;
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 use std::thread;
 
-/// How many chunks, or works, wait for the next thread at most.
-const WAITING: usize = 4;
+/// How many works are on their way at most: enough that neither thread waits for the other's
+/// pace, few enough that what was read is still in the cache when it is shown.
+const UNDER_WAY: usize = 4;
+
+/// Packets whose headers are fetched together, before each is looked at: what another core wrote
+/// is long in coming, and comes together as fast as alone.
+const FETCHED: usize = 32;
+/// Bytes of a cache line, and how many bytes headers take as a rule.
+const LINE: usize = 64;
+const HEADERS: usize = 2 * LINE;
 
 /// Why a replay ended before its trace did.
 #[derive(Debug, thiserror::Error)]
@@ -30,12 +39,12 @@ pub enum Halt {
     Failed(#[from] ReplayError),
 }
 
-/// As many threads as can be of use here: three, where there is more than one core.
+/// As many threads as can be of use here: two, where there is more than one core.
 #[must_use]
 pub fn threads_of_use() -> NonZeroUsize {
-    const ALL: NonZeroUsize = NonZeroUsize::MIN.saturating_add(2);
+    const BOTH: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1);
     match thread::available_parallelism() {
-        Ok(cores) if cores > NonZeroUsize::MIN => ALL,
+        Ok(cores) if cores > NonZeroUsize::MIN => BOTH,
         _ => NonZeroUsize::MIN,
     }
 }
@@ -43,7 +52,7 @@ pub fn threads_of_use() -> NonZeroUsize {
 impl Replay {
     /// Takes a whole trace through the engines, as far as it can be read. `interrupted` ends it
     /// early; it is set where an engine or the observer fails, so that nobody waits for more of
-    /// the trace. More than three `threads` are as good as three.
+    /// the trace. More than two `threads` are as good as two.
     ///
     /// The kernel's engine wants batches that its receive buffers hold, and pins its thread:
     /// with it, all is done on one thread and in small batches.
@@ -62,17 +71,51 @@ impl Replay {
         if self.stage.has(EngineKind::Kernel) {
             return self.in_small_batches(name, chunks, interrupted, observer);
         }
-        match threads.get() {
-            1 => self.on_one_thread(name, chunks, interrupted, observer),
-            2 => self.on_threads(name, chunks, interrupted, observer),
-            _ => thread::scope(|scope| {
-                let (full, filled) = sync_channel(WAITING);
-                let (spares, empty) = channel();
-                scope.spawn(move || read_ahead(chunks, &full, &empty));
-                let ahead = Ahead { filled, spares };
-                self.on_threads(name, ahead, interrupted, observer)
-            }),
+        let Self {
+            director, stage, ..
+        } = self;
+        if threads == NonZeroUsize::MIN {
+            return feed(name, chunks, interrupted, |mut work| {
+                direct(director, &mut work);
+                stage.run(&mut work)?;
+                work.show(observer)?;
+                Ok(Some(work))
+            });
         }
+        // The interpreter takes longer than all else together.
+        let (early, mut late) = match stage.has(EngineKind::Vm) {
+            true => (Some(director), None),
+            false => (None, Some(director)),
+        };
+        thread::scope(|scope| {
+            let (ready, works) = sync_channel(UNDER_WAY);
+            let (done, ran) = channel();
+            let ends = Ends {
+                ready,
+                ran,
+                under_way: 0,
+                spares: Vec::new(),
+                director: early,
+                observer,
+            };
+            let ends = scope.spawn(move || ends.trace(name, chunks, interrupted));
+            let mut failed = None;
+            for mut work in works {
+                if let Some(director) = &mut late {
+                    direct(director, &mut work);
+                }
+                if let Err(error) = stage.run(&mut work) {
+                    interrupted.store(true, Ordering::Relaxed);
+                    failed = Some(error);
+                    break;
+                }
+                // Where an observer failed, nobody takes it.
+                let _ = done.send(work);
+            }
+            drop(done);
+            let ended = ends.join().unwrap_or_else(|panic| resume_unwind(panic));
+            failed.map_or(ended, |error| Err(error.into()))
+        })
     }
 
     fn in_small_batches(
@@ -97,90 +140,47 @@ impl Replay {
         self.flush(observer)?;
         result
     }
-
-    fn on_one_thread(
-        &mut self,
-        name: &str,
-        chunks: impl Chunks,
-        interrupted: &AtomicBool,
-        observer: &mut dyn Observer,
-    ) -> Result<(), Halt> {
-        let Self {
-            director, stage, ..
-        } = self;
-        let mut failed = None;
-        let directed = direct(director, name, chunks, interrupted, |work| {
-            match stage.run(&work, observer) {
-                Ok(()) => Some(work),
-                Err(error) => {
-                    failed = Some(error);
-                    None
-                }
-            }
-        });
-        failed.map_or(directed, |error| Err(error.into()))
-    }
-
-    /// Directs on another thread.
-    fn on_threads(
-        &mut self,
-        name: &str,
-        chunks: impl Chunks + Send,
-        interrupted: &AtomicBool,
-        observer: &mut dyn Observer,
-    ) -> Result<(), Halt> {
-        let Self {
-            director, stage, ..
-        } = self;
-        let (ready, works) = sync_channel(WAITING);
-        let (done, again) = channel();
-        thread::scope(|scope| {
-            let directing = scope.spawn(move || {
-                direct(director, name, chunks, interrupted, |work| {
-                    ready.send(work).ok()?;
-                    Some(again.try_recv().unwrap_or_default())
-                })
-            });
-            let mut failed = None;
-            for work in works {
-                if let Err(error) = stage.run(&work, observer) {
-                    interrupted.store(true, Ordering::Relaxed);
-                    failed = Some(error);
-                    break;
-                }
-                // Who directs may be through already.
-                let _ = done.send(work);
-            }
-            let directed = directing
-                .join()
-                .unwrap_or_else(|panic| resume_unwind(panic));
-            failed.map_or(directed, |error| Err(error.into()))
-        })
-    }
 }
 
-/// Directs a trace chunk by chunk. `pass` takes each work and gives one to be filled next, or
-/// `None` where nothing more is wanted.
-fn direct(
-    director: &mut Director,
+/// Directs the frames of a work.
+fn direct(director: &mut Director, work: &mut Work) {
+    let chunk = work.batch.replace_chunk(Vec::new());
+    for group in work.placed.chunks(FETCHED) {
+        let lines = group.iter().flat_map(|placed| {
+            let headers = (0..HEADERS).step_by(LINE);
+            headers.filter_map(|at| chunk.get(placed.start + at))
+        });
+        black_box(lines.fold(0, |sum, byte| sum ^ byte));
+        for placed in group {
+            let frame = placed.frame(&chunk);
+            let record = director.direct_at(&frame, Some(placed.start), &mut work.batch);
+            work.records.push(record);
+        }
+    }
+    work.batch.replace_chunk(chunk);
+    work.flows = director.flows();
+}
+
+/// Reads a trace chunk by chunk. `pass` takes the work of each and gives one to be filled next,
+/// or `None` where nothing more is wanted.
+fn feed(
     name: &str,
     chunks: impl Chunks,
     interrupted: &AtomicBool,
-    mut pass: impl FnMut(Work) -> Option<Work>,
+    mut pass: impl FnMut(Work) -> Result<Option<Work>, ReplayError>,
 ) -> Result<(), Halt> {
     let mut reader =
         Reader::open_chunks(name, chunks).map_err(|error| stopped(error, interrupted))?;
     let mut work = Work::default();
     let result = loop {
-        if interrupted.load(Ordering::Relaxed) {
-            break Err(Halt::Interrupted);
-        }
         if !reader.is_whole() {
+            if interrupted.load(Ordering::Relaxed) {
+                break Err(Halt::Interrupted);
+            }
             let spare = work.batch.replace_chunk(Vec::new());
             work.batch.replace_chunk(reader.turn(spare));
-            if !work.records.is_empty() {
-                work.flows = director.flows();
-                match pass(work) {
+            if !work.placed.is_empty() {
+                match pass(work)? {
                     Some(next) => work = next,
                     None => return Ok(()),
                 }
@@ -188,17 +188,13 @@ fn direct(
             }
         }
         match reader.next_placed() {
-            Ok(Some((place, frame))) => {
-                let record = director.direct_at(&frame, Some(place), &mut work.batch);
-                work.records.push(record);
-            }
+            Ok(Some((start, frame))) => work.placed.push(Placed::new(start, &frame)),
             Ok(None) => break Ok(()),
             Err(error) => break Err(stopped(error, interrupted)),
         }
     };
     work.batch.replace_chunk(reader.close());
-    work.flows = director.flows();
-    pass(work);
+    pass(work)?;
     result
 }
 
@@ -211,28 +207,69 @@ fn stopped(error: TraceError, interrupted: &AtomicBool) -> Halt {
     }
 }
 
-type Filled = io::Result<Option<Vec<u8>>>;
+/// The thread at both ends.
+struct Ends<'a> {
+    ready: SyncSender<Work>,
+    ran: Receiver<Work>,
+    under_way: usize,
+    spares: Vec<Work>,
+    /// Where this is the thread that directs.
+    director: Option<&'a mut Director>,
+    observer: &'a mut dyn Observer,
+}
 
-fn read_ahead(mut chunks: impl Chunks, full: &SyncSender<Filled>, empty: &Receiver<Vec<u8>>) {
-    loop {
-        let chunk = chunks.next(empty.try_recv().unwrap_or_default());
-        let last = !matches!(chunk, Ok(Some(_)));
-        if full.send(chunk).is_err() || last {
-            return;
+impl Ends<'_> {
+    fn trace(
+        mut self,
+        name: &str,
+        chunks: impl Chunks,
+        interrupted: &AtomicBool,
+    ) -> Result<(), Halt> {
+        let result = feed(name, chunks, interrupted, |work| self.pass(work));
+        let Self {
+            ready,
+            ran,
+            observer,
+            ..
+        } = self;
+        // Nothing follows: the other thread ends, and with it what it sends.
+        drop(ready);
+        match &result {
+            // An observer that failed is shown no more.
+            Err(Halt::Failed(error)) if !matches!(error, ReplayError::Trace(_)) => return result,
+            _ => {}
         }
+        for work in ran {
+            work.show(observer)?;
+        }
+        result
     }
-}
 
-/// Chunks that another thread reads.
-struct Ahead {
-    filled: Receiver<Filled>,
-    spares: Sender<Vec<u8>>,
-}
-
-impl Chunks for Ahead {
-    fn next(&mut self, spare: Vec<u8>) -> Filled {
-        // Who reads may be through already.
-        let _ = self.spares.send(spare);
-        self.filled.recv().unwrap_or(Ok(None))
+    fn pass(&mut self, mut work: Work) -> Result<Option<Work>, ReplayError> {
+        if let Some(director) = &mut self.director {
+            direct(director, &mut work);
+        }
+        // Less than was asked for: a pipe, whose next chunk may be long in coming. What has come
+        // is shown before it is waited for.
+        let drained = work.batch.chunk().len() < HEADROOM + CHUNK;
+        if self.ready.send(work).is_err() {
+            // The other thread has failed, and says so itself.
+            return Ok(None);
+        }
+        self.under_way += 1;
+        while self.under_way > 0 {
+            let work = if drained || self.under_way == UNDER_WAY {
+                self.ran.recv().ok()
+            } else {
+                self.ran.try_recv().ok()
+            };
+            let Some(work) = work else {
+                break;
+            };
+            self.under_way -= 1;
+            work.show(self.observer)?;
+            self.spares.push(work);
+        }
+        Ok(Some(self.spares.pop().unwrap_or_default()))
     }
 }

@@ -1,7 +1,7 @@
 //! Behind the director: every engine runs a work, outcomes are compared, checked against the
-//! invariants and counted, and the observer looks at them.
+//! invariants and counted. Who looks at them then is left to the replay.
 
-use super::{Observer, ReplayError, Work};
+use super::{ReplayError, Work};
 use crate::compare::{self, Divergence, Side};
 use crate::engine::{Attribution, Engine, EngineKind, Outcomes};
 use crate::event::{Batch, Event};
@@ -23,7 +23,6 @@ struct Running {
 /// The engines and what they came to so far.
 pub(super) struct Stage {
     running: Vec<Running>,
-    found: Vec<Divergence>,
     frames_in: u64,
     flows: u64,
     divergences: u64,
@@ -43,7 +42,6 @@ impl Stage {
         });
         Self {
             running: running.collect(),
-            found: Vec::new(),
             frames_in: 0,
             flows: 0,
             divergences: 0,
@@ -54,16 +52,15 @@ impl Stage {
         }
     }
 
-    /// Runs a work through every engine.
-    pub(super) fn run(
-        &mut self,
-        work: &Work,
-        observer: &mut dyn Observer,
-    ) -> Result<(), ReplayError> {
+    /// Runs a work through every engine, and leaves what came of it there.
+    pub(super) fn run(&mut self, work: &mut Work) -> Result<(), ReplayError> {
         let Work {
             batch,
             records,
             flows,
+            first,
+            found,
+            ..
         } = work;
         self.frames_in += records.len() as u64;
         self.flows = *flows;
@@ -75,22 +72,22 @@ impl Stage {
             result?;
             running.totals.add_batch(&running.outcomes, self.uplink_mtu);
         }
-        self.found.clear();
-        self.compare(batch);
+        found.clear();
+        self.compare(batch, found);
         self.check(batch);
-        self.divergences += self.found.len() as u64;
+        self.divergences += found.len() as u64;
         for reason in records.iter().filter_map(|record| record.fate.unseen()) {
             for running in &mut self.running {
                 running.totals.add_unseen(reason);
             }
         }
-        match self.running.first() {
-            Some(first) => observer.batch(batch, records, &first.outcomes, &self.found),
-            None => Ok(()),
+        if let Some(running) = self.running.first_mut() {
+            std::mem::swap(&mut running.outcomes, first);
         }
+        Ok(())
     }
 
-    fn compare(&mut self, batch: &Batch) {
+    fn compare(&self, batch: &Batch, found: &mut Vec<Divergence>) {
         let side =
             |running: &'_ Running| (running.engine.kind().name(), running.engine.attribution());
         let reference = self
@@ -115,7 +112,7 @@ impl Stage {
                     attribution,
                     outcomes: &other.outcomes,
                 };
-                compare::compare(batch, base, other, &mut self.found);
+                compare::compare(batch, base, other, found);
             }
         }
     }
@@ -135,8 +132,8 @@ impl Stage {
                 };
                 let frames = outcome.frames.clone();
                 let longest = frames
-                    .filter_map(|at| running.outcomes.frames.frame(at))
-                    .map(|frame| frame.bytes.len())
+                    .filter_map(|at| running.outcomes.frames.length(at))
+                    .map(|(_, length)| length)
                     .max()
                     .unwrap_or(0);
                 let packet = batch.cause(at);

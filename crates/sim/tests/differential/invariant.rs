@@ -40,9 +40,11 @@ fn run(kind: EngineKind, host: &HostSpec, batch: &Batch) -> Option<Outcomes> {
     Some(outcomes(engine.as_mut(), batch))
 }
 
-fn frames(outcomes: &Outcomes, event: usize) -> Vec<OutFrame<'_>> {
+fn frames<'a>(batch: &'a Batch, outcomes: &'a Outcomes, event: usize) -> Vec<OutFrame<'a>> {
     let places = outcomes.events[event].frames.clone();
-    places.filter_map(|at| outcomes.frames.frame(at)).collect()
+    places
+        .filter_map(|at| outcomes.frames.frame(at, batch))
+        .collect()
 }
 
 /// What an engine puts on the wire, it gives back as it was when it comes in.
@@ -66,11 +68,14 @@ fn transparent(
         if out.events[event].reason != Some(Reason::Encapsulated) {
             continue;
         }
-        let (wrapped, plain) = (frames(&out, event), frames(&out, event + 1));
+        let (wrapped, plain) = (
+            frames(&outgoing, &out, event),
+            frames(&outgoing, &out, event + 1),
+        );
         prop_assert_eq!(wrapped.len(), plain.len());
         for frame in wrapped {
             prop_assert_eq!(frame.port, Port::Wire);
-            let packet = incoming.store(frame.bytes);
+            let packet = incoming.store(&frame.bytes.to_vec());
             let ethertype = frame.ethertype;
             incoming.push(0, Event::Ingress { ethertype, packet });
         }
@@ -83,7 +88,7 @@ fn transparent(
             port: Port::Delivered,
             ..*original
         };
-        prop_assert_eq!(frames(&back, event), [expected]);
+        prop_assert_eq!(frames(&incoming, &back, event), [expected]);
     }
     Ok(())
 }
@@ -128,13 +133,14 @@ fn total(kind: EngineKind, (host, steps): (HostSpec, Vec<Step>)) -> Result<(), T
 
 /// Nothing that was encapsulated exceeds the uplink's MTU.
 fn fits(kind: EngineKind, (host, steps): (HostSpec, Vec<Step>)) -> Result<(), TestCaseError> {
-    let Some(out) = run(kind, &host, &batch(&host, &steps)) else {
+    let batch = batch(&host, &steps);
+    let Some(out) = run(kind, &host, &batch) else {
         return Ok(());
     };
     for (at, outcome) in out.events.iter().enumerate() {
         if outcome.reason == Some(Reason::Encapsulated) {
             prop_assert!(!outcome.frames.is_empty());
-            for frame in frames(&out, at) {
+            for frame in frames(&batch, &out, at) {
                 prop_assert!(frame.bytes.len() <= host.config.uplink_mtu as usize);
             }
         }
@@ -152,7 +158,7 @@ fn deterministic(
         return Ok(());
     };
     prop_assert_eq!(&one.events, &two.events);
-    prop_assert!(one.frames.iter().eq(two.frames.iter()));
+    prop_assert!(one.frames.iter(&batch).eq(two.frames.iter(&batch)));
     prop_assert_eq!((one.counters, one.verdicts), (two.counters, two.verdicts));
     Ok(())
 }
@@ -187,9 +193,9 @@ fn bystander(
         let expected = OutFrame {
             port: Port::Wire,
             ethertype: *ethertype,
-            bytes: batch.bytes(packet),
+            bytes: batch.bytes(packet).into(),
         };
-        prop_assert_eq!(frames(&out, at), [expected]);
+        prop_assert_eq!(frames(&batch, &out, at), [expected]);
     }
     Ok(())
 }

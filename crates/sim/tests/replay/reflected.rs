@@ -137,7 +137,7 @@ impl Observer for Wire {
             match event {
                 Event::Egress { .. } => {
                     let out = outcome.frames.clone();
-                    let out = out.filter_map(|at| first.frames.frame(at));
+                    let out = out.filter_map(|at| first.frames.frame(at, batch));
                     self.0
                         .extend(out.map(|frame| (frame.ethertype, frame.bytes.to_vec())));
                 }
@@ -210,11 +210,13 @@ impl Observer for Mirror {
                 Event::Ingress { ethertype, packet }
                     if outcome.reason == Some(Reason::Decapsulated) =>
                 {
-                    let Some(inner) = out.next().and_then(|at| first.frames.frame(at)) else {
+                    let Some(inner) = out.next().and_then(|at| first.frames.frame(at, batch))
+                    else {
                         continue;
                     };
                     let came = path(*ethertype, batch.bytes(packet), inner.bytes.len());
-                    if let (Some(key), Some(came)) = (whole(inner.ethertype, inner.bytes), came) {
+                    let bytes = inner.bytes.to_vec();
+                    if let (Some(key), Some(came)) = (whole(inner.ethertype, &bytes), came) {
                         let before = self.came.insert(key.reversed(), came.clone());
                         self.moved += usize::from(before.is_some_and(|before| before != came));
                     }
@@ -238,12 +240,12 @@ impl Observer for Mirror {
                         continue;
                     }
                     let mirrored = (destination.clone(), source.clone(), *protocol, kept.clone());
-                    for frame in out.filter_map(|at| first.frames.frame(at)) {
+                    for frame in out.filter_map(|at| first.frames.frame(at, batch)) {
                         // A segment is shorter than its packet: the header's length is known.
                         let ip = if frame.ethertype == 0x0800 { 20 } else { 40 };
                         let udp = if *protocol == 17 { 6 + kept.len() } else { 0 };
                         let inner = frame.bytes.len() - ip - udp;
-                        let left = path(frame.ethertype, frame.bytes, inner);
+                        let left = path(frame.ethertype, &frame.bytes.to_vec(), inner);
                         if left.as_ref() != Some(&mirrored) {
                             self.wrong
                                 .push(format!("{left:?} in place of {mirrored:?}"));

@@ -44,7 +44,7 @@ impl Observer for Pairs {
             for frame in outcome
                 .frames
                 .clone()
-                .filter_map(|at| first.frames.frame(at))
+                .filter_map(|at| first.frames.frame(at, batch))
             {
                 self.before.push((*ethertype, batch.bytes(packet).to_vec()));
                 self.wire.push(frame.bytes.to_vec());
@@ -127,14 +127,14 @@ pub(crate) fn check(
         }
         let mut outcomes = Outcomes::default();
         engine.run(&batch, &mut outcomes)?;
-        let delivered: Vec<_> = outcomes.frames.iter().collect();
+        let delivered: Vec<_> = outcomes.frames.iter(&batch).collect();
         if delivered.len() != before.len() {
             return Err(format!("{} of {} delivered", delivered.len(), before.len()).into());
         }
         for ((ethertype, packet), frame) in before.iter().zip(delivered) {
             if frame.port != Port::Delivered
                 || frame.ethertype != *ethertype
-                || frame.bytes != packet
+                || frame.bytes != packet.as_slice().into()
             {
                 return Err(format!(
                     "delivered\n{:02x?}\nin place of\n{packet:02x?}",
