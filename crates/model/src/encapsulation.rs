@@ -7,7 +7,7 @@ use crate::packet::{Packet, Port, Sink};
 use crate::segment::{self, Layout};
 use crate::too_big::TooBig;
 use crate::wire::{IPV6_LEN, Ip, TCP, UDP, be16};
-use crate::{mtu, too_big};
+use crate::{flow, mtu, too_big};
 use dynencap_abi::{Config, Exit, MAX_PAYLOAD_LEN, Reason, UDP_HEADER_LEN};
 
 /// The program that runs.
@@ -105,7 +105,8 @@ impl Run<'_> {
             return Err(Reason::NoChecksum);
         }
 
-        let mut outer = Outer::new(self.config, self.exit, source, &ip, packet.bytes);
+        let hash = flow::hash(&flow::key_at(&ip, &upper, packet.bytes));
+        let mut outer = Outer::new(self.config, self.exit, source, &ip, hash);
         if let Some(layout) = layout {
             return cut(packet, &ip, &layout, &mut outer, sink).ok_or(Reason::Malformed);
         }

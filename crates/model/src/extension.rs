@@ -27,6 +27,7 @@ pub(crate) struct Upper {
 }
 
 /// Walks to the transport header.
+#[inline]
 pub(crate) fn upper(ip: &Ip<'_>, bytes: &[u8]) -> Upper {
     match ip {
         Ip::V4(ip) => Upper {

@@ -1,7 +1,7 @@
 //! The inner flow: key, hash, and what the outer header takes from it. Formula and rules
 //! stand in `abi::flow`.
 
-use crate::extension;
+use crate::extension::{self, Upper};
 use crate::packet::Packet;
 use crate::wire::{Ip, SCTP, TCP, UDP};
 use dynencap_abi::hash::{K1, K2, K3, K4};
@@ -17,7 +17,13 @@ pub fn key(packet: &Packet<'_>) -> Option<FlowKey> {
 
 #[inline]
 pub(crate) fn key_of(ip: &Ip<'_>, bytes: &[u8]) -> FlowKey {
-    let upper = extension::upper(ip, bytes);
+    key_at(ip, &extension::upper(ip, bytes), bytes)
+}
+
+/// The same where the extension headers have been walked.
+// Out of line, the key would be written by bytes and read by words.
+#[inline(always)]
+pub(crate) fn key_at(ip: &Ip<'_>, upper: &Upper, bytes: &[u8]) -> FlowKey {
     let ports = match (upper.protocol, upper.offset) {
         (TCP | UDP | SCTP, Some(offset)) => bytes.get(offset..).and_then(<[u8]>::first_chunk),
         _ => None,
@@ -39,7 +45,7 @@ pub(crate) fn key_of(ip: &Ip<'_>, bytes: &[u8]) -> FlowKey {
 
 /// `flow_hash` of `abi::flow`.
 #[must_use]
-#[inline]
+#[inline(always)]
 pub fn hash(key: &FlowKey) -> u64 {
     let mut h = endpoint(&key.source, key.source_port)
         .wrapping_add(endpoint(&key.destination, key.destination_port))
@@ -49,7 +55,7 @@ pub fn hash(key: &FlowKey) -> u64 {
     h ^ h >> 29
 }
 
-#[inline]
+#[inline(always)]
 fn endpoint(address: &[u8; 16], port: [u8; 2]) -> u64 {
     let [
         a0,

@@ -10,9 +10,14 @@ use etherparse::{IpDscp, IpEcn, IpNumber, Ipv4Header, Ipv6FlowLabel, Ipv6Header,
 
 const UNSPECIFIED: [u8; 16] = [0; 16];
 
+/// As one number, which is compared at once.
+fn is_set(address: [u8; 16]) -> bool {
+    u128::from_ne_bytes(address) != 0
+}
+
 /// The outer source in the exit's family, IPv4 as IPv4-mapped; none where none is set.
 pub(crate) fn source(config: &Config, exit: &Exit, ip: &Ip<'_>) -> Option<[u8; 16]> {
-    if exit.source != UNSPECIFIED {
+    if is_set(exit.source) {
         return Some(exit.source);
     }
     let source = match (exit.flags & Exit::IPV4 != 0, ip) {
@@ -21,7 +26,7 @@ pub(crate) fn source(config: &Config, exit: &Exit, ip: &Ip<'_>) -> Option<[u8; 1
         (true, Ip::V6(_)) if config.source4 == [0; 4] => UNSPECIFIED,
         (true, Ip::V6(_)) => wire::mapped(config.source4),
     };
-    (source != UNSPECIFIED).then_some(source)
+    is_set(source).then_some(source)
 }
 
 /// The outer headers.
@@ -37,15 +42,16 @@ pub(crate) struct Outer {
 }
 
 impl Outer {
-    /// The headers for `bytes`, whose IP header is `ip`. `source` is of the exit's family.
+    /// The headers for a packet of a flow of this hash, whose IP header is `ip`. `source` is of
+    /// the exit's family.
+    #[inline]
     pub(crate) fn new(
         config: &Config,
         exit: &Exit,
         source: [u8; 16],
         ip: &Ip<'_>,
-        bytes: &[u8],
+        hash: u64,
     ) -> Self {
-        let hash = flow::hash(&flow::key_of(ip, bytes));
         let with_udp = exit.flags & Exit::UDP != 0;
         let protocol = IpNumber(if with_udp { UDP } else { ip.as_payload() });
         let hop_limit = match config.hop_limit {

@@ -84,12 +84,13 @@ impl OutputFile {
         }
     }
 
-    fn write(
+    #[inline]
+    fn write<const N: usize>(
         &mut self,
         record: &Record,
         link_type: LinkType,
         original: Option<u32>,
-        parts: &[&[u8]],
+        parts: [&[u8]; N],
     ) -> Result<(), ReplayError> {
         let Some(writer) = self.writer.as_mut() else {
             return Ok(());
@@ -113,7 +114,7 @@ impl OutputFile {
 /// `changed`, and the link type that it is of.
 fn header_for<'a>(
     record: &Record,
-    header: &[u8],
+    header: &'a [u8],
     ethertype: u16,
     changed: &'a mut Vec<u8>,
 ) -> (LinkType, &'a [u8]) {
@@ -124,6 +125,10 @@ fn header_for<'a>(
         // Their headers name no Ethernet type, or only one of the versions.
         _ => None,
     };
+    let field = place.and_then(|place| header.get(place..place + 2));
+    if field == Some(&ethertype.to_be_bytes()) {
+        return (record.link_type, header);
+    }
     changed.clear();
     changed.extend_from_slice(header);
     let field = place.and_then(|place| changed.get_mut(place..place + 2));
@@ -167,7 +172,7 @@ impl Observer for OutputFile {
                     record,
                     record.link_type,
                     Some(record.original_len),
-                    &[header],
+                    [header],
                 )?;
                 continue;
             };
@@ -187,12 +192,12 @@ impl Observer for OutputFile {
                 if unchanged {
                     let trailer = batch.bytes(&record.trailer);
                     let parts = [header, head, tail, trailer];
-                    self.write(record, record.link_type, Some(record.original_len), &parts)?;
+                    self.write(record, record.link_type, Some(record.original_len), parts)?;
                 } else {
                     let mut changed = std::mem::take(&mut self.header);
                     let (link_type, header) =
                         header_for(record, header, frame.ethertype, &mut changed);
-                    let written = self.write(record, link_type, None, &[header, head, tail]);
+                    let written = self.write(record, link_type, None, [header, head, tail]);
                     self.header = changed;
                     written?;
                 }

@@ -131,15 +131,14 @@ impl Stage {
                     continue;
                 };
                 let frames = outcome.frames.clone();
-                let longest = frames
-                    .filter_map(|at| running.outcomes.frames.length(at))
-                    .map(|(_, length)| length)
-                    .max()
-                    .unwrap_or(0);
-                let packet = batch.cause(at);
-                if reason.verdict() == Verdict::Encapsulated && longest > self.uplink_mtu as usize {
+                let mut lengths = frames.filter_map(|at| running.outcomes.frames.length(at));
+                let too_long = |(_, length): &(_, usize)| *length > self.uplink_mtu as usize;
+                if reason.verdict() == Verdict::Encapsulated
+                    && let Some((_, length)) = lengths.find(too_long)
+                {
+                    let packet = batch.cause(at);
                     violations.push(format!(
-                        "fits: {name}, packet {packet}: a frame of {longest} bytes"
+                        "fits: {name}, packet {packet}: a frame of {length} bytes"
                     ));
                 }
                 let leaves = !outcome.frames.is_empty();
@@ -149,6 +148,7 @@ impl Stage {
                 let answered = reason == Reason::TooBigTold;
                 let expected = reason.verdict() != Verdict::Dropped || answered;
                 if leaves != expected && !mixed {
+                    let packet = batch.cause(at);
                     violations.push(format!(
                         "total: {name}, packet {packet}: {} with {} frames",
                         reason.name(),

@@ -71,6 +71,7 @@ pub enum LinkDefect {
 }
 
 /// Takes a frame apart. Total: a frame that defies it comes back whole, with the reason.
+#[inline]
 pub fn link(link_type: LinkType, bytes: &[u8]) -> Link<'_> {
     let mut header = Header {
         length: 0,
@@ -101,6 +102,7 @@ struct Header {
 }
 
 impl Header {
+    #[inline]
     fn parse(&mut self, link_type: LinkType, bytes: &[u8]) -> Result<(), LinkDefect> {
         match link_type {
             LinkType::Ethernet => self.ethernet(bytes),
@@ -122,6 +124,7 @@ impl Header {
     /// ```text
     /// destination 6 | source 6 | ethertype 2
     /// ```
+    #[inline]
     fn ethernet(&mut self, bytes: &[u8]) -> Result<(), LinkDefect> {
         let [.., high, low] = first::<14>(bytes)?;
         self.ethertype = u16::from_be_bytes([high, low]);
@@ -177,6 +180,7 @@ impl Header {
     }
 
     /// Each tag is two bytes of tag, then the ethertype of what follows.
+    #[inline]
     fn tags(&mut self, bytes: &[u8]) -> Result<(), LinkDefect> {
         while matches!(self.ethertype, 0x8100 | 0x88a8 | 0x9100) {
             if self.vlan_tags == MAX_TAGS {
@@ -198,6 +202,7 @@ impl Header {
         Ok(())
     }
 
+    #[inline]
     fn split(self, bytes: &[u8]) -> Link<'_> {
         let Header {
             length,
@@ -222,6 +227,7 @@ impl Header {
 
 /// An IP packet's length by its own account. None where it gives none: zero is what
 /// BIG TCP leaves in the field, and a header that contradicts itself proves nothing.
+#[inline]
 fn ip_length(ethertype: u16, packet: &[u8]) -> Option<usize> {
     let (first, rest) = packet.split_first()?;
     match (ethertype, first >> 4) {
@@ -249,6 +255,7 @@ fn direction(packet_type: u16) -> Option<Direction> {
     }
 }
 
+#[inline]
 fn first<const N: usize>(bytes: &[u8]) -> Result<[u8; N], LinkDefect> {
     let short = LinkDefect::Short {
         needed: N,

@@ -73,12 +73,17 @@ impl<W: Write> PcapngWriter<W> {
 
     /// Writes one packet, after its interface where that is new.
     pub fn write(&mut self, packet: &Packet<'_>) -> Result<(), WriteError> {
-        self.write_parts(packet, &[packet.bytes])
+        self.write_parts(packet, [packet.bytes])
     }
 
     /// The same for a packet whose bytes are these, one behind the other; its own are not
     /// looked at.
-    pub fn write_parts(&mut self, packet: &Packet<'_>, parts: &[&[u8]]) -> Result<(), WriteError> {
+    #[inline]
+    pub fn write_parts<const N: usize>(
+        &mut self,
+        packet: &Packet<'_>,
+        parts: [&[u8]; N],
+    ) -> Result<(), WriteError> {
         let captured = captured_length(parts.iter().map(|part| part.len()).sum())?;
         let comment = packet.comment.unwrap_or_default();
         if u16::try_from(comment.len()).is_err() {
@@ -129,10 +134,15 @@ impl<W: Write> PcapngWriter<W> {
         self.output
     }
 
+    #[inline]
     fn interface(&mut self, link_type: LinkType) -> Result<u32, WriteError> {
-        if let Some(known) = self.interfaces.iter().position(|known| *known == link_type) {
-            return Ok(known as u32);
+        match self.interfaces.iter().position(|known| *known == link_type) {
+            Some(known) => Ok(known as u32),
+            None => self.new_interface(link_type),
         }
+    }
+
+    fn new_interface(&mut self, link_type: LinkType) -> Result<u32, WriteError> {
         self.begin(INTERFACE);
         // No snap length: packets are whole as far as this file is concerned.
         self.words([u32::from(link_type.number()), 0]);
