@@ -154,7 +154,7 @@ impl ReplayArgs {
                 Halt::Failed(_) => EXIT_USAGE,
                 Halt::Interrupted => signals.exit_code(),
             };
-            report.stopped = Some(stop.to_string());
+            report.stopped = Some(format!("{:#}", anyhow::Error::new(stop)));
         }
         if let Some(output) = watcher.output.take() {
             // An interrupted or failed replay leaves no output behind; a broken trace leaves

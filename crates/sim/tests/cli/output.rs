@@ -162,3 +162,30 @@ fn a_pipe_as_output_is_written_to_and_stays_a_pipe() {
     assert_eq!(frames(&copy).len(), 96);
     assert_eq!(names(folder.path()), ["copy.pcapng", "out.fifo"]);
 }
+
+#[test]
+fn a_device_that_is_full_is_named_with_the_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let trace = folder.path().join("long.pcap");
+    let mut bytes = Vec::new();
+    dynencap_sim::workload::write(5_000, &mut bytes).unwrap();
+    std::fs::write(&trace, &bytes).unwrap();
+    for threads in ["1", "2"] {
+        let flags = [
+            "--engine",
+            "model",
+            "--threads",
+            threads,
+            "--write",
+            "/dev/full",
+        ];
+        let ended = run(&mut replay(&trace, &flags)).exits(2);
+        assert!(
+            ended
+                .stderr
+                .contains("/dev/full: cannot write the capture: No space left"),
+            "{}",
+            ended.stderr
+        );
+    }
+}
