@@ -14,12 +14,15 @@ use std::hint::black_box;
 use std::num::NonZeroUsize;
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, channel, sync_channel};
 use std::thread;
 
 /// How many works are on their way at most: enough that neither thread waits for the other's
 /// pace, few enough that what was read is still in the cache when it is shown.
-const UNDER_WAY: usize = 4;
+const UNDER_WAY: usize = 8;
+
+/// How often a thread looks for what is sent to it before it sleeps.
+const LOOKS: u32 = 200;
 
 /// Packets whose headers are fetched together, before each is looked at: what another core wrote
 /// is long in coming, and comes together as fast as alone.
@@ -100,7 +103,7 @@ impl Replay {
             };
             let ends = scope.spawn(move || ends.trace(name, chunks, interrupted));
             let mut failed = None;
-            for mut work in works {
+            while let Some(mut work) = patient(&works) {
                 if let Some(director) = &mut late {
                     direct(director, &mut work);
                 }
@@ -112,7 +115,7 @@ impl Replay {
                 // Where an observer failed, nobody takes it.
                 let _ = done.send(work);
             }
-            drop(done);
+            drop((works, done));
             let ended = ends.join().unwrap_or_else(|panic| resume_unwind(panic));
             failed.map_or(ended, |error| Err(error.into()))
         })
@@ -140,6 +143,19 @@ impl Replay {
         self.flush(observer)?;
         result
     }
+}
+
+/// Receives what is sent next; `None` when nothing will be. To be woken takes about as long as a
+/// work: what is sent soon is looked for instead, while nobody else wants the core.
+fn patient<T>(from: &Receiver<T>) -> Option<T> {
+    for _ in 0..LOOKS {
+        match from.try_recv() {
+            Ok(received) => return Some(received),
+            Err(TryRecvError::Disconnected) => return None,
+            Err(TryRecvError::Empty) => thread::yield_now(),
+        }
+    }
+    from.recv().ok()
 }
 
 /// Directs the frames of a work.
@@ -259,7 +275,7 @@ impl Ends<'_> {
         self.under_way += 1;
         while self.under_way > 0 {
             let work = if drained || self.under_way == UNDER_WAY {
-                self.ran.recv().ok()
+                patient(&self.ran)
             } else {
                 self.ran.try_recv().ok()
             };
