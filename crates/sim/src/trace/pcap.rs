@@ -81,13 +81,17 @@ impl Pcap {
         })
     }
 
-    /// Whether the next record lies in the window as a whole.
+    /// The next record, where it lies in the window as a whole.
     #[inline]
-    pub(super) fn is_whole(&self, window: &[u8]) -> bool {
-        match self.order.words(window) {
-            Some([_, _, captured, _]) => window.len() - RECORD_HEADER >= captured as usize,
-            None => false,
-        }
+    pub(super) fn next_whole<R>(&self, source: &mut Source<R>) -> Option<Result<Record, Broken>>
+    where
+        R: Read,
+    {
+        let window = source.bytes();
+        let words: [u32; 4] = self.order.words(window)?;
+        let [_, _, captured, _] = words;
+        let is_whole = window.len() - RECORD_HEADER >= captured as usize;
+        is_whole.then(|| self.record(words, source))
     }
 
     #[inline]
@@ -95,10 +99,19 @@ impl Pcap {
         if source.fill(RECORD_HEADER)? == 0 {
             return Ok(None);
         }
-        let Some([seconds, fraction, captured, original_len]) = self.order.words(source.bytes())
-        else {
+        let Some(words) = self.order.words(source.bytes()) else {
             return Err(short(source, RECORD_HEADER, "record header"));
         };
+        self.record(words, source).map(Some)
+    }
+
+    /// The record that begins with these words.
+    #[inline]
+    fn record<R: Read>(
+        &self,
+        [seconds, fraction, captured, original_len]: [u32; 4],
+        source: &mut Source<R>,
+    ) -> Result<Record, Broken> {
         let Some(link_type) = self.link_type else {
             return Err(source.broken(Fault::LinkType {
                 number: self.link_number,
@@ -122,13 +135,13 @@ impl Pcap {
         // A fraction over a second is carried: it tells an instant all the same.
         let time = u64::from(seconds) * 1_000_000_000
             + u64::from(fraction) * self.nanoseconds_per_fraction;
-        Ok(Some(Record {
+        Ok(Record {
             time: Timestamp(time),
             interface: 0,
             link_type,
             bytes,
             original_len,
-        }))
+        })
     }
 }
 

@@ -89,8 +89,9 @@ impl Reader<Box<dyn Read>> {
 }
 
 impl<C: Chunks> Reader<Chunked<C>> {
-    /// As [`Reader::open`], to be read chunk by chunk: before each packet that is not
-    /// [whole](Reader::is_whole) the window is [turned](Reader::turn).
+    /// As [`Reader::open`], to be read chunk by chunk: where the next packet is not
+    /// [whole](Reader::next_whole) the window is [turned](Reader::turn), and the
+    /// [next](Reader::next_placed) taken in any case.
     ///
     /// # Errors
     /// As [`Reader::open`].
@@ -100,15 +101,24 @@ impl<C: Chunks> Reader<Chunked<C>> {
         Self::begin(name.into(), source)
     }
 
-    /// Whether the next packet comes without more input. Where not, reading it may move what
-    /// lies in the window.
+    /// The next packet and where it lies in the window, if it comes without more input. Where
+    /// not, taking it may move what lies in the window.
+    ///
+    /// # Errors
+    /// As [`Reader::next_placed`].
     #[inline]
-    pub fn is_whole(&self) -> bool {
-        match &self.framing {
-            Framing::Pcap(pcap) => pcap.is_whole(self.source.bytes()),
-            Framing::Pcapng(pcapng) => pcapng.is_whole(self.source.bytes()),
-            Framing::Ended(_) => true,
-        }
+    pub fn next_whole(&mut self) -> Option<Result<(usize, Frame<'_>), TraceError>> {
+        let found = match &mut self.framing {
+            Framing::Pcap(pcap) => pcap.next_whole(&mut self.source)?,
+            Framing::Pcapng(pcapng) if pcapng.is_whole(self.source.bytes()) => {
+                pcapng.next(&mut self.source).transpose()?
+            }
+            Framing::Pcapng(_) | Framing::Ended(_) => return None,
+        };
+        Some(match found {
+            Ok(record) => Ok(self.placed(record)),
+            Err(broken) => Err(self.fail(broken)),
+        })
     }
 
     /// Turns to the next chunk and gives the memory away in which the packets so far lie, each
@@ -162,36 +172,32 @@ impl<R: Read> Reader<R> {
             Framing::Ended(_) => return Ok(None),
         };
         match found {
-            Ok(Some(Record {
-                time,
-                interface,
-                link_type,
-                bytes,
-                original_len,
-            })) => {
-                self.number += 1;
-                if self.link_types.last() != Some(&link_type) {
-                    self.note(link_type);
-                }
-                let place = bytes.start;
-                let bytes = self.source.taken(bytes);
-                let number = self.number;
-                let frame = Frame {
-                    number,
-                    time,
-                    interface,
-                    link_type,
-                    bytes,
-                    original_len,
-                };
-                Ok(Some((place, frame)))
-            }
+            Ok(Some(record)) => Ok(Some(self.placed(record))),
             Ok(None) => {
                 self.framing = Framing::Ended(self.format());
                 Ok(None)
             }
             Err(broken) => Err(self.fail(broken)),
         }
+    }
+
+    /// Numbers a packet that was found.
+    #[inline]
+    fn placed(&mut self, record: Record) -> (usize, Frame<'_>) {
+        self.number += 1;
+        if self.link_types.last() != Some(&record.link_type) {
+            self.note(record.link_type);
+        }
+        let place = record.bytes.start;
+        let frame = Frame {
+            number: self.number,
+            time: record.time,
+            interface: record.interface,
+            link_type: record.link_type,
+            bytes: self.source.taken(record.bytes),
+            original_len: record.original_len,
+        };
+        (place, frame)
     }
 
     /// The file's format.

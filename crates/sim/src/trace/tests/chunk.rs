@@ -1,7 +1,7 @@
 //! In chunks of any size the same packets come, at the places that are told, as from one piece.
 
 use super::{Seen, read, seen};
-use crate::trace::{Chunks, HEADROOM, Reader, Timestamp};
+use crate::trace::{Chunks, Frame, HEADROOM, Reader, Timestamp};
 use std::io;
 
 /// A file in pieces of so many bytes, with an error behind them where that is set.
@@ -47,17 +47,25 @@ fn read_in_chunks(chunks: Pieces<'_>) -> (Vec<Seen>, Option<String>) {
         }
     };
     let mut spare = Vec::new();
+    let own = |(place, frame): (usize, Frame<'_>)| {
+        let Timestamp(time) = frame.time;
+        let (interface, link_type) = (frame.interface, frame.link_type);
+        let (bytes, original) = (frame.bytes, frame.original_len);
+        (place, seen(time, interface, link_type, bytes, original))
+    };
     let ended = loop {
-        if !reader.is_whole() {
-            spare = reader.turn(std::mem::take(&mut spare));
-            check(&frames, &mut places, &spare);
-        }
-        match reader.next_placed() {
+        let whole = reader.next_whole().map(|found| found.map(own));
+        let found = match whole {
+            Some(found) => found.map(Some),
+            None => {
+                spare = reader.turn(std::mem::take(&mut spare));
+                check(&frames, &mut places, &spare);
+                reader.next_placed().map(|found| found.map(own))
+            }
+        };
+        match found {
             Ok(Some((place, frame))) => {
-                let Timestamp(time) = frame.time;
-                let (interface, link_type) = (frame.interface, frame.link_type);
-                let (bytes, original) = (frame.bytes, frame.original_len);
-                frames.push(seen(time, interface, link_type, bytes, original));
+                frames.push(frame);
                 places.push(place);
             }
             Ok(None) => break None,
