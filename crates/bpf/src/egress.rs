@@ -64,7 +64,11 @@ pub(crate) fn encapsulate(frame: &mut Frame, hook: Hook) -> Reason {
                     storage.count_drop(Reason::NoRoom);
                     Reason::NoRoom
                 }
-                _ => ip(frame, socket, storage, hook),
+                (_, Some(_)) => return any(frame.handed_on(), storage, hook),
+                (_, None) => match whose::passing(frame, socket) {
+                    Some(reason) => reason,
+                    None => return any(frame.handed_on(), storage, hook),
+                },
             }
         }
         // 1
@@ -75,12 +79,21 @@ pub(crate) fn encapsulate(frame: &mut Frame, hook: Hook) -> Reason {
     reason
 }
 
-/// Steps 2 to 15 for any packet, and the counting in the socket's storage.
+/// Steps 2 to 15 for any packet of IP, and all counting. Out of line: the registers and the stack of
+/// the program itself are then those of `plain`.
+#[inline(never)]
+fn any(mut frame: Frame, storage: Option<Storage>, hook: Hook) -> Reason {
+    let reason = ip(&mut frame, storage, hook);
+    map::count(reason);
+    reason
+}
+
+/// The same but for the counting by reason.
 #[inline(always)]
-fn ip(frame: &mut Frame, socket: Option<Socket>, storage: Option<Storage>, hook: Hook) -> Reason {
+fn ip(frame: &mut Frame, storage: Option<Storage>, hook: Hook) -> Reason {
     // 2 to 5
     let mut place = whose::Place::uninit();
-    let (found, config) = match whose::find(frame, socket, storage, &mut place) {
+    let (found, config) = match whose::find(frame, storage, &mut place) {
         Ok(found) => found,
         Err(reason) => return reason,
     };

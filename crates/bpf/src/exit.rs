@@ -80,6 +80,19 @@ impl Gateway {
     }
 }
 
+/// The headers that most exits ask for, one kind a set of headers of constant length.
+#[derive(Clone, Copy)]
+pub(crate) enum Kind {
+    /// IPv6.
+    Ip,
+    /// IPv6 and UDP.
+    Udp,
+    /// IPv6, UDP and a custom header of 8 bytes.
+    Udp8,
+    /// Others, or none.
+    Other,
+}
+
 impl Exit {
     pub(crate) const NONE: Self = Self {
         gateway: [0; 2],
@@ -255,31 +268,40 @@ impl Exit {
         [g0, g1, s0, s1, h0, h1, h2, h3, self.tail]
     }
 
-    /// An IPv6 header, and behind UDP none or one word of custom header.
-    #[inline(always)]
-    pub(crate) fn is_plain(&self) -> bool {
-        use dynencap_abi::Exit as Abi;
-        const ASKED: u64 = ((Abi::GATEWAY | Abi::IPV4) as u64) << Exit::FLAGS_SHIFT
-            | 0xf7 << Exit::HEADER_LEN_SHIFT;
-        self.tail & ASKED == u64::from(Abi::GATEWAY) << Self::FLAGS_SHIFT
-    }
-
-    /// As [`Exit::read_volatile`], but for the words of the custom header behind the first.
+    /// Only the kind of one that another CPU may be writing.
     ///
     /// # Safety
     /// `from` points to an aligned `Exit`.
     #[inline(always)]
-    pub(crate) unsafe fn read_plain(from: *const Self) -> Self {
-        let words = from.cast::<u64>();
-        // SAFETY: six of nine words, of which the caller vouches.
-        unsafe {
-            Self {
-                gateway: [words.read_volatile(), words.add(1).read_volatile()],
-                source: [words.add(2).read_volatile(), words.add(3).read_volatile()],
-                header: [words.add(4).read_volatile(), 0, 0, 0],
-                tail: words.add(8).read_volatile(),
-            }
+    pub(crate) unsafe fn read_kind(from: *const Self) -> Kind {
+        use dynencap_abi::Exit as Abi;
+        const ASKED: u32 = (Abi::GATEWAY | Abi::UDP | Abi::IPV4) as u32 | 0xff << 8;
+        const IP: u32 = Abi::GATEWAY as u32;
+        const UDP: u32 = (Abi::GATEWAY | Abi::UDP) as u32;
+        const UDP_8: u32 = UDP | 8 << 8;
+        // SAFETY: the upper half of the last word, of which the caller vouches.
+        let half = unsafe {
+            (&raw const (*from).tail)
+                .cast::<u32>()
+                .add(1)
+                .read_volatile()
+        };
+        match u32::from_le(half) & ASKED {
+            IP => Kind::Ip,
+            UDP => Kind::Udp,
+            UDP_8 => Kind::Udp8,
+            _ => Kind::Other,
         }
+    }
+
+    /// Only its ports, source and destination, as they stand in the UDP header.
+    ///
+    /// # Safety
+    /// As in [`Exit::read_kind`].
+    #[inline(always)]
+    pub(crate) unsafe fn read_ports(from: *const Self) -> u32 {
+        // SAFETY: the lower half of the last word, of which the caller vouches.
+        unsafe { (&raw const (*from).tail).cast::<u32>().read_volatile() }
     }
 
     /// Word by word, each loaded once and where it stands: what another CPU may be writing.

@@ -154,6 +154,13 @@ impl Frame {
         }
     }
 
+    /// The same frame, for a function out of line: that takes no address, which would keep the
+    /// original in memory.
+    #[inline(always)]
+    pub(crate) fn handed_on(&mut self) -> Self {
+        Self { skb: self.skb }
+    }
+
     /// The ticket by which a socket's program finds what was captured.
     #[inline(always)]
     pub(crate) fn set_tc_index(&mut self, ticket: u16) {

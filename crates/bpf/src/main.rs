@@ -8,12 +8,13 @@
 
 #![cfg_attr(not(test), no_std, no_main)]
 #![cfg_attr(test, allow(dead_code, unused_imports))]
-#![cfg_attr(target_arch = "bpf", feature(core_intrinsics))]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch, core_intrinsics))]
 #![cfg_attr(
     target_arch = "bpf",
     allow(internal_features, reason = "atomic additions")
 )]
 
+mod allowed;
 mod call;
 mod capture;
 mod checksum;

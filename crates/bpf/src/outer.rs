@@ -60,7 +60,8 @@ impl Outer {
     /// The first half of [`Outer::push_ipv6`].
     #[inline(always)]
     pub(crate) fn make_room_for_ipv6(&self, frame: &mut Frame, exit: &Exit) -> Option<()> {
-        frame.adjust_room(exit.overhead() as i32, room(exit, ENCAP_L3_IPV6))
+        let udp = exit.has_udp().then_some(exit.header_len());
+        frame.adjust_room(exit.overhead() as i32, room_for_ipv6(udp))
     }
 
     /// The second half.
@@ -120,14 +121,19 @@ impl Outer {
 /// What adjust_room is asked for. FIXED_GSO: the segments keep their size (the MTU was checked),
 /// and without it UDP super-packets are refused. The ENCAP flags let the kernel segment behind
 /// us. The packet's hash is left as it is: it is the inner flow's, and the outer flow is the
-/// same one.
+/// same one. `udp` is the custom header's length, where there is a UDP header.
 #[inline(always)]
-fn room(exit: &Exit, version: u64) -> u64 {
-    if exit.has_udp() {
-        FIXED_GSO | version | ENCAP_L4_UDP | u64::from(exit.header_len()) << ENCAP_L2_SHIFT
-    } else {
-        FIXED_GSO | version
+fn room(udp: Option<u32>, version: u64) -> u64 {
+    match udp {
+        Some(len) => FIXED_GSO | version | ENCAP_L4_UDP | u64::from(len) << ENCAP_L2_SHIFT,
+        None => FIXED_GSO | version,
     }
+}
+
+/// As [`room`], with an outer IPv6 header.
+#[inline(always)]
+pub(crate) fn room_for_ipv6(udp: Option<u32>) -> u64 {
+    room(udp, ENCAP_L3_IPV6)
 }
 
 /// As [`Outer::push_ipv6`] for headers of all kinds, with whatever checksum is asked for.
@@ -157,7 +163,8 @@ pub(crate) fn push_any(
 /// frame's protocol, but leaves the Ethernet type to us.
 #[inline(always)]
 fn write_ipv4(frame: &mut Frame, outer: &Outer, exit: &Exit) -> Option<()> {
-    frame.adjust_room(exit.overhead() as i32, room(exit, ENCAP_L3_IPV4))?;
+    let udp = exit.has_udp().then_some(exit.header_len());
+    frame.adjust_room(exit.overhead() as i32, room(udp, ENCAP_L3_IPV4))?;
     let version_tos_length =
         0x4500_0000 | u32::from(outer.traffic_class) << 16 | u32::from(outer.length);
     let identification = u32::from(u16::from_be(outer.identification));

@@ -1,7 +1,7 @@
 //! A socket's storage: the map's type, the protocol of two slots and a generation
 //! (`abi::SocketState`), and the fields behind them that belong to the egress path.
 
-use crate::exit::Exit;
+use crate::{allowed::Allowed, exit::Exit};
 use aya_ebpf::bindings::bpf_map_type::BPF_MAP_TYPE_SK_STORAGE;
 use core::{ffi::c_void, ptr::NonNull};
 use dynencap_abi::{Reason, SocketState};
@@ -74,18 +74,14 @@ impl Storage {
         None
     }
 
-    /// As [`Storage::read`], once, and of the custom header its first word: the whole where
-    /// [`Exit::is_plain`].
+    /// The exit of which the last check said that these policies allow it, whether or not it is
+    /// still the one in use: [`Allowed::is_still`] says that.
     #[inline(always)]
-    pub(crate) fn read_plain(self) -> Option<(Exit, u32)> {
-        let generation = self.generation();
-        // SAFETY: as in `read`.
-        let exit = unsafe { Exit::read_plain(self.slot(generation)) };
-        if self.generation() == generation {
-            Some((exit, generation))
-        } else {
-            None
-        }
+    pub(crate) fn allowed(self, policy_generation: u32) -> Option<Allowed> {
+        let checked = self.checked();
+        let generation = checked as u32;
+        ((checked >> 32) as u32 == policy_generation)
+            .then(|| Allowed::new(self, self.slot(generation), generation))
     }
 
     /// The exit in use, for those who hold the claim.
@@ -243,7 +239,7 @@ impl Storage {
     }
 
     #[inline(always)]
-    fn generation(self) -> u32 {
+    pub(crate) fn generation(self) -> u32 {
         // SAFETY: the field is aligned and lives as long as the program runs.
         unsafe { self.generation_ptr().read_volatile() }
     }

@@ -5,7 +5,7 @@
 use crate::{
     closing,
     exit::Exit,
-    frame::Frame,
+    frame::{self, Frame},
     lookup::{self, Table},
     map::{self, Config},
     packet::{ACK, Packet, RST, SYN},
@@ -13,7 +13,7 @@ use crate::{
     reflected::{self, Line},
     socket::Socket,
     storage::Storage,
-    transport::UDP,
+    transport::{TCP, UDP},
 };
 use core::mem::MaybeUninit;
 use dynencap_abi::{MARK_SENTINEL, Reason, option::AF_PACKET};
@@ -33,11 +33,53 @@ pub(crate) struct Found {
 /// Nothing stands in it at first: LLVM would fill it with zeros by a loop over bytes.
 pub(crate) type Place = MaybeUninit<Found>;
 
-/// Steps 2 to 5, for a packet of this socket, which has that storage.
+/// The reason of a packet whose socket has no storage, where it is seen at a glance that there is no
+/// more to look for: line 2 for most of what goes by without an exit.
+#[inline(always)]
+pub(crate) fn passing(frame: &Frame, socket: Option<Socket>) -> Option<Reason> {
+    if is_marked(frame) {
+        return None;
+    }
+    let state = match socket {
+        Some(socket) => socket.state(),
+        None => TCP_CLOSE,
+    };
+    let is_passing = match state {
+        TCP_NEW_SYN_RECV => false,
+        TCP_CLOSE => is_no_answer(frame),
+        _ => true,
+    };
+    let reason = match socket {
+        Some(_) => Reason::NoExit,
+        None => Reason::NoSocket,
+    };
+    is_passing.then_some(reason)
+}
+
+/// UDP, or TCP with flags that make no late answer, where its header is that: what is a fragment or
+/// malformed is none either.
+#[inline(always)]
+fn is_no_answer(frame: &Frame) -> bool {
+    let (protocol, flags) = if frame.protocol() == frame::IPV6 {
+        match frame.linear::<54>(0) {
+            Some(header) => (header.read::<u8, 6>(), header.read::<u8, 53>()),
+            None => return false,
+        }
+    } else {
+        match frame.linear::<34>(0) {
+            Some(header) if header.read::<u8, 0>() == 0x45 => {
+                (header.read::<u8, 9>(), header.read::<u8, 33>())
+            }
+            _ => return false,
+        }
+    };
+    protocol == UDP || protocol == TCP && flags & RST == 0 && flags & (SYN | ACK) != SYN | ACK
+}
+
+/// Steps 2 to 5, for a packet whose socket has that storage.
 #[inline(always)]
 pub(crate) fn find<'p>(
     frame: &mut Frame,
-    socket: Option<Socket>,
     storage: Option<Storage>,
     place: &'p mut Place,
 ) -> Result<(&'p Found, &'static Config), Reason> {
@@ -52,7 +94,11 @@ pub(crate) fn find<'p>(
         if let Search::Not(reason) = peers(frame, storage, place) {
             return Err(reason);
         }
-    } else if !is_marked(frame) && socket.is_some_and(|socket| !is_searched(socket.state())) {
+    } else if !is_marked(frame)
+        && frame
+            .socket()
+            .is_some_and(|socket| !is_searched(socket.state()))
+    {
         return Err(Reason::NoExit);
     } else if let Search::Not(reason) = search(frame, place) {
         return Err(reason);
