@@ -1,6 +1,6 @@
 //! Decodes eBPF instructions (RFC 9669, v4) once, into a form that the interpreter can
 //! dispatch on without looking at bits. Owns opcode numbers; knows nothing of execution. Which
-//! instructions run two at a time is left to [`crate::pair`].
+//! instructions run several at a time is left to [`crate::sequence`].
 //!
 //! Decoding is total: what is no instruction becomes [`Op::Invalid`], a fault only if it is
 //! reached. Slots keep their index, so that line info and jumps need no translation.
@@ -8,19 +8,19 @@
 use crate::memory::{FRAME_LEN, map_handle, map_region_address};
 use aya_obj::generated::bpf_insn;
 
-/// Registers 11 to 15 do not exist for a program; the interpreter keeps them zero, so that an
-/// immediate operand is `r[ZERO] + imm` and needs no branch.
-pub(crate) const ZERO: u8 = 15;
+/// Not a register: the source of an instruction whose operand is the immediate.
+const NONE: u8 = 15;
 /// The frame pointer: read-only.
 pub(crate) const FRAME_POINTER: u8 = 10;
 /// A jump to nowhere: no program has that many instructions.
 const NOWHERE: u32 = u32::MAX;
 
-/// What an instruction does. The operand of arithmetic, conditions and stores is
-/// `r[src] + imm`, where one of the two is zero.
+/// What an instruction does. Arithmetic, conditions and stores have two forms: their operand is
+/// `r[src]` or the immediate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Op {
+    // With two forms.
     Add64,
     Sub64,
     Mul64,
@@ -30,14 +30,10 @@ pub(crate) enum Op {
     And64,
     Lsh64,
     Rsh64,
-    Neg64,
     Mod64,
     SMod64,
     Xor64,
     Mov64,
-    MovSx8To64,
-    MovSx16To64,
-    MovSx32To64,
     Arsh64,
     Add32,
     Sub32,
@@ -48,45 +44,20 @@ pub(crate) enum Op {
     And32,
     Lsh32,
     Rsh32,
-    Neg32,
     Mod32,
     SMod32,
     Xor32,
     Mov32,
-    MovSx8To32,
-    MovSx16To32,
     Arsh32,
-    Truncate16,
-    Truncate32,
-    Truncate64,
-    Swap16,
-    Swap32,
-    Swap64,
-    LoadImm64,
-    Load8,
-    Load16,
-    Load32,
-    Load64,
-    LoadSx8,
-    LoadSx16,
-    LoadSx32,
     Store8,
     Store16,
     Store32,
     Store64,
-    /// Loads and stores at a fixed place of the frame at hand: most of what compilers emit.
-    LoadFrame8,
-    LoadFrame16,
-    LoadFrame32,
-    LoadFrame64,
+    /// At a fixed place of the frame at hand, as most of what compilers emit.
     StoreFrame8,
     StoreFrame16,
     StoreFrame32,
     StoreFrame64,
-    /// The kind is the immediate.
-    Atomic32,
-    Atomic64,
-    Jump,
     JumpEq64,
     JumpGt64,
     JumpGe64,
@@ -109,6 +80,37 @@ pub(crate) enum Op {
     JumpLe32,
     JumpSLt32,
     JumpSLe32,
+    // With one form.
+    Neg64,
+    MovSx8To64,
+    MovSx16To64,
+    MovSx32To64,
+    Neg32,
+    MovSx8To32,
+    MovSx16To32,
+    Truncate16,
+    Truncate32,
+    Truncate64,
+    Swap16,
+    Swap32,
+    Swap64,
+    LoadImm64,
+    Load8,
+    Load16,
+    Load32,
+    Load64,
+    LoadSx8,
+    LoadSx16,
+    LoadSx32,
+    /// As [`Op::StoreFrame8`].
+    LoadFrame8,
+    LoadFrame16,
+    LoadFrame32,
+    LoadFrame64,
+    /// The kind is the immediate.
+    Atomic32,
+    Atomic64,
+    Jump,
     CallHelper,
     CallLocal,
     Exit,
@@ -116,9 +118,23 @@ pub(crate) enum Op {
 }
 
 impl Op {
-    /// As it stands in [`Insn::code`].
-    pub(crate) const fn code(self) -> u16 {
-        self as u16
+    /// How many have two forms.
+    const TWO_FORMS: u8 = Self::Neg64 as u8;
+    /// How many codes there are.
+    pub(crate) const CODES: u8 = Self::Invalid.code(true) + 1;
+
+    /// As it stands in [`Insn::code`]; `immediate`: the form, where there are two.
+    pub(crate) const fn code(self, immediate: bool) -> u8 {
+        Self::number_code(self as u8, immediate)
+    }
+
+    /// As [`Op::code`], by the operation's number.
+    pub(crate) const fn number_code(number: u8, immediate: bool) -> u8 {
+        if number < Self::TWO_FORMS {
+            number * 2 + immediate as u8
+        } else {
+            number + Self::TWO_FORMS
+        }
     }
 }
 
@@ -159,14 +175,28 @@ impl Atomic {
 /// One decoded instruction slot.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Insn {
-    /// What is dispatched on: [`Op::code`], or that of a pair ([`crate::pair`]).
-    pub(crate) code: u16,
+    /// What is dispatched on: [`Op::code`], or that of a sequence ([`crate::sequence`]).
+    pub(crate) code: u8,
     pub(crate) dst: u8,
     pub(crate) src: u8,
     /// Loads, stores: the offset. Jumps, local calls: the target's slot.
     pub(crate) offset: u32,
     /// Of [`Op::Invalid`], the opcode as it stood, for reports.
     pub(crate) imm: u64,
+}
+
+impl Insn {
+    /// What stands behind a program's end.
+    pub(crate) const INVALID: Self = invalid(0);
+
+    /// How many slots it takes.
+    pub(crate) const fn slots(&self) -> usize {
+        if self.code == Op::LoadImm64.code(true) {
+            2
+        } else {
+            1
+        }
+    }
 }
 
 /// Decodes a whole program, local functions included.
@@ -186,9 +216,9 @@ pub(crate) fn decode(raw: &[bpf_insn]) -> Vec<Insn> {
 
 const fn invalid(opcode: u8) -> Insn {
     Insn {
-        code: Op::Invalid.code(),
+        code: Op::Invalid.code(true),
         dst: 0,
-        src: ZERO,
+        src: NONE,
         offset: NOWHERE,
         imm: opcode as u64,
     }
@@ -202,7 +232,7 @@ fn decode_one(raw: &[bpf_insn], index: usize, insn: &bpf_insn) -> Insn {
     let decoded = match insn.code & 7 {
         0 => load_imm64(raw, index, insn),
         1 => load(insn),
-        2 => store(insn).map(|op| (op, ZERO, imm(insn))),
+        2 => store(insn).map(|op| (op, NONE, imm(insn))),
         3 => store_register(insn),
         4 | 7 => arithmetic(insn),
         _ => jump(insn),
@@ -226,7 +256,7 @@ fn decode_one(raw: &[bpf_insn], index: usize, insn: &bpf_insn) -> Insn {
         _ => op,
     };
     Insn {
-        code: op.code(),
+        code: op.code(src == NONE),
         dst,
         src,
         offset,
@@ -280,7 +310,7 @@ fn load_imm64(raw: &[bpf_insn], index: usize, insn: &bpf_insn) -> Decoded {
         2 => map_region_address(low).wrapping_add(u64::from(high)),
         _ => return None,
     };
-    Some((Op::LoadImm64, ZERO, value))
+    Some((Op::LoadImm64, NONE, value))
 }
 
 fn load(insn: &bpf_insn) -> Decoded {
@@ -357,7 +387,7 @@ fn arithmetic(insn: &bpf_insn) -> Decoded {
     Some(if register && operation != 0xd0 {
         (op, insn.src_reg(), 0)
     } else {
-        (op, ZERO, imm(insn))
+        (op, NONE, imm(insn))
     })
 }
 
@@ -401,7 +431,7 @@ fn jump(insn: &bpf_insn) -> Decoded {
     Some(if insn.code & 8 != 0 {
         (op, insn.src_reg(), 0)
     } else {
-        (op, ZERO, imm(insn))
+        (op, NONE, imm(insn))
     })
 }
 

@@ -3,14 +3,14 @@
 //!
 //! The interpreter can pause after any number of instructions and go on: that is the budget,
 //! and it lets a test act as another CPU between two instructions. While the limit is far, it
-//! runs pairs ([`crate::pair`]) and looks at the limit only where a program could go round in
-//! circles; near the limit, single instructions.
+//! runs sequences ([`crate::sequence`]) and looks at the limit only where a program could go
+//! round in circles; near the limit, single instructions.
 
 use crate::fault::{Access, FaultKind};
 use crate::insn::{Atomic, Insn, Op};
-use crate::memory::{Memory, STACK_FRAMES, context_address, frame_pointer};
+use crate::memory::{Memory, STACK_FRAMES, context_address, frame_place, frame_pointer};
 use crate::object::Program;
-use crate::pair::{Pair, Single};
+use crate::sequence::{Sequence, Single, Window, form, pack, sequences};
 
 /// What a run cost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub(crate) trait Helpers {
     fn call(
         &mut self,
         helper: i32,
-        arguments: [u64; 5],
+        arguments: &[u64; 5],
         memory: &mut Memory,
     ) -> Result<u64, FaultKind>;
 }
@@ -117,15 +117,20 @@ impl Cpu {
         clippy::too_many_lines,
         reason = "one line per instruction: a table, not logic"
     )]
+    #[expect(
+        unreachable_code,
+        reason = "some instructions never go on by themselves"
+    )]
     #[inline(never)]
     fn execute<const FAR: bool>(
         &mut self,
-        code: &[Insn],
+        code: &[Window],
         memory: &mut Memory,
         helpers: &mut impl Helpers,
         limit: u64,
     ) -> Result<Stop, FaultKind> {
         let mut pc = self.pc;
+        let mut frame = frame_place(self.depth);
         // Executed so far, less `pc`: straight on, one counts for both.
         let mut ahead = self.meter.instructions.wrapping_sub(pc as u64);
         macro_rules! r {
@@ -161,19 +166,22 @@ impl Cpu {
             }};
         }
         macro_rules! operand {
-            ($i:ident) => {
-                r!($i.src).wrapping_add($i.imm)
+            ($i:ident r) => {
+                r!($i.src)
+            };
+            ($i:ident i) => {
+                $i.imm
             };
         }
         macro_rules! alu64 {
-            ($i:ident, |$a:ident, $b:ident| $value:expr) => {{
-                let ($a, $b) = (r!($i.dst), operand!($i));
+            ($i:ident $form:ident, |$a:ident, $b:ident| $value:expr) => {{
+                let ($a, $b) = (r!($i.dst), operand!($i $form));
                 r!($i.dst) = $value;
             }};
         }
         macro_rules! alu32 {
-            ($i:ident, |$a:ident, $b:ident| $value:expr) => {{
-                let ($a, $b) = (r!($i.dst) as u32, operand!($i) as u32);
+            ($i:ident $form:ident, |$a:ident, $b:ident| $value:expr) => {{
+                let ($a, $b) = (r!($i.dst) as u32, operand!($i $form) as u32);
                 r!($i.dst) = u64::from($value);
             }};
         }
@@ -187,9 +195,9 @@ impl Cpu {
             }};
         }
         macro_rules! store {
-            ($i:ident, $bytes:literal, $ty:ty) => {{
+            ($i:ident $form:ident, $bytes:literal, $ty:ty) => {{
                 let address = r!($i.dst).wrapping_add(offset($i));
-                let value = (operand!($i) as $ty).to_le_bytes();
+                let value = (operand!($i $form) as $ty).to_le_bytes();
                 if memory.store::<$bytes>(address, value).is_none() {
                     fault!(memory_fault(address, $bytes, Access::Write));
                 }
@@ -197,14 +205,14 @@ impl Cpu {
         }
         macro_rules! load_frame {
             ($i:ident, $ty:ty) => {{
-                let bytes = memory.load_frame(self.depth, $i.offset);
+                let bytes = memory.load_frame(frame, $i.offset);
                 r!($i.dst) = u64::from(<$ty>::from_le_bytes(bytes));
             }};
         }
         macro_rules! store_frame {
-            ($i:ident, $ty:ty) => {{
-                let value = (operand!($i) as $ty).to_le_bytes();
-                memory.store_frame(self.depth, $i.offset, value);
+            ($i:ident $form:ident, $ty:ty) => {{
+                let value = (operand!($i $form) as $ty).to_le_bytes();
+                memory.store_frame(frame, $i.offset, value);
             }};
         }
         macro_rules! atomic {
@@ -238,16 +246,16 @@ impl Cpu {
             }};
         }
         macro_rules! jump64 {
-            ($i:ident, |$a:ident, $b:ident| $taken:expr) => {{
-                let ($a, $b) = (r!($i.dst), operand!($i));
+            ($i:ident $form:ident, |$a:ident, $b:ident| $taken:expr) => {{
+                let ($a, $b) = (r!($i.dst), operand!($i $form));
                 if $taken {
                     go!($i.offset as usize);
                 }
             }};
         }
         macro_rules! jump32 {
-            ($i:ident, |$a:ident, $b:ident| $taken:expr) => {{
-                let ($a, $b) = (r!($i.dst) as u32, operand!($i) as u32);
+            ($i:ident $form:ident, |$a:ident, $b:ident| $taken:expr) => {{
+                let ($a, $b) = (r!($i.dst) as u32, operand!($i $form) as u32);
                 if $taken {
                     go!($i.offset as usize);
                 }
@@ -255,108 +263,108 @@ impl Cpu {
         }
         #[rustfmt::skip]
         macro_rules! perform {
-            ($i:ident, Add64) => { alu64!($i, |a, b| a.wrapping_add(b)) };
-            ($i:ident, Sub64) => { alu64!($i, |a, b| a.wrapping_sub(b)) };
-            ($i:ident, Mul64) => { alu64!($i, |a, b| a.wrapping_mul(b)) };
-            ($i:ident, Div64) => { alu64!($i, |a, b| a.checked_div(b).unwrap_or(0)) };
-            ($i:ident, SDiv64) => { alu64!($i, |a, b| signed_div64(a, b)) };
-            ($i:ident, Or64) => { alu64!($i, |a, b| a | b) };
-            ($i:ident, And64) => { alu64!($i, |a, b| a & b) };
-            ($i:ident, Lsh64) => { alu64!($i, |a, b| a.wrapping_shl(b as u32)) };
-            ($i:ident, Rsh64) => { alu64!($i, |a, b| a.wrapping_shr(b as u32)) };
-            ($i:ident, Neg64) => { alu64!($i, |a, _b| a.wrapping_neg()) };
-            ($i:ident, Mod64) => { alu64!($i, |a, b| a.checked_rem(b).unwrap_or(a)) };
-            ($i:ident, SMod64) => { alu64!($i, |a, b| signed_rem64(a, b)) };
-            ($i:ident, Xor64) => { alu64!($i, |a, b| a ^ b) };
-            ($i:ident, Mov64) => { alu64!($i, |_a, b| b) };
-            ($i:ident, MovSx8To64) => { alu64!($i, |_a, b| i64::from(b as i8).cast_unsigned()) };
-            ($i:ident, MovSx16To64) => { alu64!($i, |_a, b| i64::from(b as i16).cast_unsigned()) };
-            ($i:ident, MovSx32To64) => { alu64!($i, |_a, b| i64::from(b as i32).cast_unsigned()) };
-            ($i:ident, Arsh64) => { alu64!($i, |a, b| a.cast_signed().wrapping_shr(b as u32).cast_unsigned()) };
-            ($i:ident, Add32) => { alu32!($i, |a, b| a.wrapping_add(b)) };
-            ($i:ident, Sub32) => { alu32!($i, |a, b| a.wrapping_sub(b)) };
-            ($i:ident, Mul32) => { alu32!($i, |a, b| a.wrapping_mul(b)) };
-            ($i:ident, Div32) => { alu32!($i, |a, b| a.checked_div(b).unwrap_or(0)) };
-            ($i:ident, SDiv32) => { alu32!($i, |a, b| signed_div32(a, b)) };
-            ($i:ident, Or32) => { alu32!($i, |a, b| a | b) };
-            ($i:ident, And32) => { alu32!($i, |a, b| a & b) };
-            ($i:ident, Lsh32) => { alu32!($i, |a, b| a.wrapping_shl(b)) };
-            ($i:ident, Rsh32) => { alu32!($i, |a, b| a.wrapping_shr(b)) };
-            ($i:ident, Neg32) => { alu32!($i, |a, _b| a.wrapping_neg()) };
-            ($i:ident, Mod32) => { alu32!($i, |a, b| a.checked_rem(b).unwrap_or(a)) };
-            ($i:ident, SMod32) => { alu32!($i, |a, b| signed_rem32(a, b)) };
-            ($i:ident, Xor32) => { alu32!($i, |a, b| a ^ b) };
-            ($i:ident, Mov32) => { alu32!($i, |_a, b| b) };
-            ($i:ident, MovSx8To32) => { alu32!($i, |_a, b| i32::from(b as i8).cast_unsigned()) };
-            ($i:ident, MovSx16To32) => { alu32!($i, |_a, b| i32::from(b as i16).cast_unsigned()) };
-            ($i:ident, Arsh32) => { alu32!($i, |a, b| a.cast_signed().wrapping_shr(b).cast_unsigned()) };
-            ($i:ident, Truncate16) => { alu64!($i, |a, _b| a & 0xffff) };
-            ($i:ident, Truncate32) => { alu64!($i, |a, _b| a & 0xffff_ffff) };
-            ($i:ident, Swap16) => { alu64!($i, |a, _b| u64::from((a as u16).swap_bytes())) };
-            ($i:ident, Swap32) => { alu64!($i, |a, _b| u64::from((a as u32).swap_bytes())) };
-            ($i:ident, Swap64) => { alu64!($i, |a, _b| a.swap_bytes()) };
-            ($i:ident, Load8) => { load!($i, 1, |b| u64::from(u8::from_le_bytes(b))) };
-            ($i:ident, Load16) => { load!($i, 2, |b| u64::from(u16::from_le_bytes(b))) };
-            ($i:ident, Load32) => { load!($i, 4, |b| u64::from(u32::from_le_bytes(b))) };
-            ($i:ident, Load64) => { load!($i, 8, u64::from_le_bytes) };
-            ($i:ident, LoadSx8) => { load!($i, 1, |b| i64::from(i8::from_le_bytes(b)).cast_unsigned()) };
-            ($i:ident, LoadSx16) => { load!($i, 2, |b| i64::from(i16::from_le_bytes(b)).cast_unsigned()) };
-            ($i:ident, LoadSx32) => { load!($i, 4, |b| i64::from(i32::from_le_bytes(b)).cast_unsigned()) };
-            ($i:ident, Store8) => { store!($i, 1, u8) };
-            ($i:ident, Store16) => { store!($i, 2, u16) };
-            ($i:ident, Store32) => { store!($i, 4, u32) };
-            ($i:ident, Store64) => { store!($i, 8, u64) };
-            ($i:ident, LoadFrame8) => { load_frame!($i, u8) };
-            ($i:ident, LoadFrame16) => { load_frame!($i, u16) };
-            ($i:ident, LoadFrame32) => { load_frame!($i, u32) };
-            ($i:ident, LoadFrame64) => { load_frame!($i, u64) };
-            ($i:ident, StoreFrame8) => { store_frame!($i, u8) };
-            ($i:ident, StoreFrame16) => { store_frame!($i, u16) };
-            ($i:ident, StoreFrame32) => { store_frame!($i, u32) };
-            ($i:ident, StoreFrame64) => { store_frame!($i, u64) };
-            ($i:ident, Atomic32) => { atomic!($i, 4, u32) };
-            ($i:ident, Atomic64) => { atomic!($i, 8, u64) };
-            ($i:ident, JumpEq64) => { jump64!($i, |a, b| a == b) };
-            ($i:ident, JumpGt64) => { jump64!($i, |a, b| a > b) };
-            ($i:ident, JumpGe64) => { jump64!($i, |a, b| a >= b) };
-            ($i:ident, JumpSet64) => { jump64!($i, |a, b| a & b != 0) };
-            ($i:ident, JumpNe64) => { jump64!($i, |a, b| a != b) };
-            ($i:ident, JumpSGt64) => { jump64!($i, |a, b| a.cast_signed() > b.cast_signed()) };
-            ($i:ident, JumpSGe64) => { jump64!($i, |a, b| a.cast_signed() >= b.cast_signed()) };
-            ($i:ident, JumpLt64) => { jump64!($i, |a, b| a < b) };
-            ($i:ident, JumpLe64) => { jump64!($i, |a, b| a <= b) };
-            ($i:ident, JumpSLt64) => { jump64!($i, |a, b| a.cast_signed() < b.cast_signed()) };
-            ($i:ident, JumpSLe64) => { jump64!($i, |a, b| a.cast_signed() <= b.cast_signed()) };
-            ($i:ident, JumpEq32) => { jump32!($i, |a, b| a == b) };
-            ($i:ident, JumpGt32) => { jump32!($i, |a, b| a > b) };
-            ($i:ident, JumpGe32) => { jump32!($i, |a, b| a >= b) };
-            ($i:ident, JumpSet32) => { jump32!($i, |a, b| a & b != 0) };
-            ($i:ident, JumpNe32) => { jump32!($i, |a, b| a != b) };
-            ($i:ident, JumpSGt32) => { jump32!($i, |a, b| a.cast_signed() > b.cast_signed()) };
-            ($i:ident, JumpSGe32) => { jump32!($i, |a, b| a.cast_signed() >= b.cast_signed()) };
-            ($i:ident, JumpLt32) => { jump32!($i, |a, b| a < b) };
-            ($i:ident, JumpLe32) => { jump32!($i, |a, b| a <= b) };
-            ($i:ident, JumpSLt32) => { jump32!($i, |a, b| a.cast_signed() < b.cast_signed()) };
-            ($i:ident, JumpSLe32) => { jump32!($i, |a, b| a.cast_signed() <= b.cast_signed()) };
-            ($i:ident, Truncate64) => { () };
-            ($i:ident, LoadImm64) => {{
+            ($i:ident, Add64 $form:ident) => { alu64!($i $form, |a, b| a.wrapping_add(b)) };
+            ($i:ident, Sub64 $form:ident) => { alu64!($i $form, |a, b| a.wrapping_sub(b)) };
+            ($i:ident, Mul64 $form:ident) => { alu64!($i $form, |a, b| a.wrapping_mul(b)) };
+            ($i:ident, Div64 $form:ident) => { alu64!($i $form, |a, b| a.checked_div(b).unwrap_or(0)) };
+            ($i:ident, SDiv64 $form:ident) => { alu64!($i $form, |a, b| signed_div64(a, b)) };
+            ($i:ident, Or64 $form:ident) => { alu64!($i $form, |a, b| a | b) };
+            ($i:ident, And64 $form:ident) => { alu64!($i $form, |a, b| a & b) };
+            ($i:ident, Lsh64 $form:ident) => { alu64!($i $form, |a, b| a.wrapping_shl(b as u32)) };
+            ($i:ident, Rsh64 $form:ident) => { alu64!($i $form, |a, b| a.wrapping_shr(b as u32)) };
+            ($i:ident, Neg64 $form:ident) => { alu64!($i $form, |a, _b| a.wrapping_neg()) };
+            ($i:ident, Mod64 $form:ident) => { alu64!($i $form, |a, b| a.checked_rem(b).unwrap_or(a)) };
+            ($i:ident, SMod64 $form:ident) => { alu64!($i $form, |a, b| signed_rem64(a, b)) };
+            ($i:ident, Xor64 $form:ident) => { alu64!($i $form, |a, b| a ^ b) };
+            ($i:ident, Mov64 $form:ident) => { alu64!($i $form, |_a, b| b) };
+            ($i:ident, MovSx8To64 $form:ident) => { alu64!($i r, |_a, b| i64::from(b as i8).cast_unsigned()) };
+            ($i:ident, MovSx16To64 $form:ident) => { alu64!($i r, |_a, b| i64::from(b as i16).cast_unsigned()) };
+            ($i:ident, MovSx32To64 $form:ident) => { alu64!($i r, |_a, b| i64::from(b as i32).cast_unsigned()) };
+            ($i:ident, Arsh64 $form:ident) => { alu64!($i $form, |a, b| a.cast_signed().wrapping_shr(b as u32).cast_unsigned()) };
+            ($i:ident, Add32 $form:ident) => { alu32!($i $form, |a, b| a.wrapping_add(b)) };
+            ($i:ident, Sub32 $form:ident) => { alu32!($i $form, |a, b| a.wrapping_sub(b)) };
+            ($i:ident, Mul32 $form:ident) => { alu32!($i $form, |a, b| a.wrapping_mul(b)) };
+            ($i:ident, Div32 $form:ident) => { alu32!($i $form, |a, b| a.checked_div(b).unwrap_or(0)) };
+            ($i:ident, SDiv32 $form:ident) => { alu32!($i $form, |a, b| signed_div32(a, b)) };
+            ($i:ident, Or32 $form:ident) => { alu32!($i $form, |a, b| a | b) };
+            ($i:ident, And32 $form:ident) => { alu32!($i $form, |a, b| a & b) };
+            ($i:ident, Lsh32 $form:ident) => { alu32!($i $form, |a, b| a.wrapping_shl(b)) };
+            ($i:ident, Rsh32 $form:ident) => { alu32!($i $form, |a, b| a.wrapping_shr(b)) };
+            ($i:ident, Neg32 $form:ident) => { alu32!($i $form, |a, _b| a.wrapping_neg()) };
+            ($i:ident, Mod32 $form:ident) => { alu32!($i $form, |a, b| a.checked_rem(b).unwrap_or(a)) };
+            ($i:ident, SMod32 $form:ident) => { alu32!($i $form, |a, b| signed_rem32(a, b)) };
+            ($i:ident, Xor32 $form:ident) => { alu32!($i $form, |a, b| a ^ b) };
+            ($i:ident, Mov32 $form:ident) => { alu32!($i $form, |_a, b| b) };
+            ($i:ident, MovSx8To32 $form:ident) => { alu32!($i r, |_a, b| i32::from(b as i8).cast_unsigned()) };
+            ($i:ident, MovSx16To32 $form:ident) => { alu32!($i r, |_a, b| i32::from(b as i16).cast_unsigned()) };
+            ($i:ident, Arsh32 $form:ident) => { alu32!($i $form, |a, b| a.cast_signed().wrapping_shr(b).cast_unsigned()) };
+            ($i:ident, Truncate16 $form:ident) => { alu64!($i $form, |a, _b| a & 0xffff) };
+            ($i:ident, Truncate32 $form:ident) => { alu64!($i $form, |a, _b| a & 0xffff_ffff) };
+            ($i:ident, Swap16 $form:ident) => { alu64!($i $form, |a, _b| u64::from((a as u16).swap_bytes())) };
+            ($i:ident, Swap32 $form:ident) => { alu64!($i $form, |a, _b| u64::from((a as u32).swap_bytes())) };
+            ($i:ident, Swap64 $form:ident) => { alu64!($i $form, |a, _b| a.swap_bytes()) };
+            ($i:ident, Load8 $form:ident) => { load!($i, 1, |b| u64::from(u8::from_le_bytes(b))) };
+            ($i:ident, Load16 $form:ident) => { load!($i, 2, |b| u64::from(u16::from_le_bytes(b))) };
+            ($i:ident, Load32 $form:ident) => { load!($i, 4, |b| u64::from(u32::from_le_bytes(b))) };
+            ($i:ident, Load64 $form:ident) => { load!($i, 8, u64::from_le_bytes) };
+            ($i:ident, LoadSx8 $form:ident) => { load!($i, 1, |b| i64::from(i8::from_le_bytes(b)).cast_unsigned()) };
+            ($i:ident, LoadSx16 $form:ident) => { load!($i, 2, |b| i64::from(i16::from_le_bytes(b)).cast_unsigned()) };
+            ($i:ident, LoadSx32 $form:ident) => { load!($i, 4, |b| i64::from(i32::from_le_bytes(b)).cast_unsigned()) };
+            ($i:ident, Store8 $form:ident) => { store!($i $form, 1, u8) };
+            ($i:ident, Store16 $form:ident) => { store!($i $form, 2, u16) };
+            ($i:ident, Store32 $form:ident) => { store!($i $form, 4, u32) };
+            ($i:ident, Store64 $form:ident) => { store!($i $form, 8, u64) };
+            ($i:ident, LoadFrame8 $form:ident) => { load_frame!($i, u8) };
+            ($i:ident, LoadFrame16 $form:ident) => { load_frame!($i, u16) };
+            ($i:ident, LoadFrame32 $form:ident) => { load_frame!($i, u32) };
+            ($i:ident, LoadFrame64 $form:ident) => { load_frame!($i, u64) };
+            ($i:ident, StoreFrame8 $form:ident) => { store_frame!($i $form, u8) };
+            ($i:ident, StoreFrame16 $form:ident) => { store_frame!($i $form, u16) };
+            ($i:ident, StoreFrame32 $form:ident) => { store_frame!($i $form, u32) };
+            ($i:ident, StoreFrame64 $form:ident) => { store_frame!($i $form, u64) };
+            ($i:ident, Atomic32 $form:ident) => { atomic!($i, 4, u32) };
+            ($i:ident, Atomic64 $form:ident) => { atomic!($i, 8, u64) };
+            ($i:ident, JumpEq64 $form:ident) => { jump64!($i $form, |a, b| a == b) };
+            ($i:ident, JumpGt64 $form:ident) => { jump64!($i $form, |a, b| a > b) };
+            ($i:ident, JumpGe64 $form:ident) => { jump64!($i $form, |a, b| a >= b) };
+            ($i:ident, JumpSet64 $form:ident) => { jump64!($i $form, |a, b| a & b != 0) };
+            ($i:ident, JumpNe64 $form:ident) => { jump64!($i $form, |a, b| a != b) };
+            ($i:ident, JumpSGt64 $form:ident) => { jump64!($i $form, |a, b| a.cast_signed() > b.cast_signed()) };
+            ($i:ident, JumpSGe64 $form:ident) => { jump64!($i $form, |a, b| a.cast_signed() >= b.cast_signed()) };
+            ($i:ident, JumpLt64 $form:ident) => { jump64!($i $form, |a, b| a < b) };
+            ($i:ident, JumpLe64 $form:ident) => { jump64!($i $form, |a, b| a <= b) };
+            ($i:ident, JumpSLt64 $form:ident) => { jump64!($i $form, |a, b| a.cast_signed() < b.cast_signed()) };
+            ($i:ident, JumpSLe64 $form:ident) => { jump64!($i $form, |a, b| a.cast_signed() <= b.cast_signed()) };
+            ($i:ident, JumpEq32 $form:ident) => { jump32!($i $form, |a, b| a == b) };
+            ($i:ident, JumpGt32 $form:ident) => { jump32!($i $form, |a, b| a > b) };
+            ($i:ident, JumpGe32 $form:ident) => { jump32!($i $form, |a, b| a >= b) };
+            ($i:ident, JumpSet32 $form:ident) => { jump32!($i $form, |a, b| a & b != 0) };
+            ($i:ident, JumpNe32 $form:ident) => { jump32!($i $form, |a, b| a != b) };
+            ($i:ident, JumpSGt32 $form:ident) => { jump32!($i $form, |a, b| a.cast_signed() > b.cast_signed()) };
+            ($i:ident, JumpSGe32 $form:ident) => { jump32!($i $form, |a, b| a.cast_signed() >= b.cast_signed()) };
+            ($i:ident, JumpLt32 $form:ident) => { jump32!($i $form, |a, b| a < b) };
+            ($i:ident, JumpLe32 $form:ident) => { jump32!($i $form, |a, b| a <= b) };
+            ($i:ident, JumpSLt32 $form:ident) => { jump32!($i $form, |a, b| a.cast_signed() < b.cast_signed()) };
+            ($i:ident, JumpSLe32 $form:ident) => { jump32!($i $form, |a, b| a.cast_signed() <= b.cast_signed()) };
+            ($i:ident, Truncate64 $form:ident) => { alu64!($i $form, |a, _b| a) };
+            ($i:ident, LoadImm64 $form:ident) => {{
                 r!($i.dst) = $i.imm;
                 // Two slots, one instruction.
                 pc += 1;
                 ahead = ahead.wrapping_sub(1);
             }};
-            ($i:ident, Jump) => { go!($i.offset as usize) };
-            ($i:ident, CallHelper) => {{
+            ($i:ident, Jump $form:ident) => { go!($i.offset as usize) };
+            ($i:ident, CallHelper $form:ident) => {{
                 self.meter.helpers += 1;
-                let r = &self.registers;
-                let arguments = [r[1], r[2], r[3], r[4], r[5]];
+                // In place: copied, they would be read before their single stores are through.
+                let arguments = arguments(&self.registers);
                 match helpers.call($i.imm as i32, arguments, memory) {
                     Ok(value) => self.registers[0] = value,
                     Err(kind) => fault!(kind),
                 }
                 self.registers[1..6].fill(CLOBBERED);
             }};
-            ($i:ident, CallLocal) => {{
+            ($i:ident, CallLocal $form:ident) => {{
                 if self.depth + 1 >= STACK_FRAMES {
                     fault!(FaultKind::Depth {
                         limit: STACK_FRAMES
@@ -369,87 +377,82 @@ impl Cpu {
                 };
                 self.depth += 1;
                 r[10] = frame_pointer(self.depth);
+                frame = frame_place(self.depth);
                 memory.open_frame(self.depth);
                 go!($i.offset as usize);
             }};
-            ($i:ident, Exit) => {{
+            ($i:ident, Exit $form:ident) => {{
+                let _ = $i;
                 if self.depth == 0 {
                     stop!(Ok(Stop::Exited(self.registers[0])), 1);
                 }
                 self.depth -= 1;
-                let frame = self.frames[self.depth];
-                self.registers[6..10].copy_from_slice(&frame.saved);
+                let caller = self.frames[self.depth];
+                self.registers[6..10].copy_from_slice(&caller.saved);
                 self.registers[1..6].fill(CLOBBERED);
                 self.registers[10] = frame_pointer(self.depth);
-                go!(frame.return_to);
+                frame = frame_place(self.depth);
+                go!(caller.return_to);
             }};
         }
-        // Every instruction by itself, and every pair of a first and a second.
-        macro_rules! dispatch {
-            ($insn:ident; $($op:ident)*; $(($first:ident $second:ident))*) => {
-                match $insn.code {
-                    $(<Single<{ Op::$op as u16 }>>::CODE => perform!($insn, $op),)*
-                    $(<Pair<{ Op::$first as u16 }, { Op::$second as u16 }>>::CODE if FAR => {
-                        perform!($insn, $first);
-                        pc += 1;
-                        let Some(second) = code.get(pc) else {
-                            stop!(Err(FaultKind::ProgramCounter), 0);
-                        };
-                        perform!(second, $second);
-                    })*
-                    _ => fault!(FaultKind::Opcode {
-                        code: $insn.imm as u8
-                    }),
-                }
-            };
+        // What is left of a sequence.
+        macro_rules! steps {
+            ($at:ident; $op:ident $form:ident) => {{
+                let [insn, ..] = $at;
+                perform!(insn, $op $form);
+                // Where it went on by itself, it is not here.
+                pc += 1;
+            }};
+            ($at:ident; $op:ident $form:ident $($rest:tt)+) => {{
+                let [insn, after @ ..] = $at;
+                perform!(insn, $op $form);
+                pc += 1;
+                steps!(after; $($rest)+);
+            }};
         }
-        macro_rules! product {
-            ($insn:ident; $ops:tt; [$($pairs:tt)*]; []; $seconds:tt) => {
-                product!(@flat $insn; $ops; $($pairs)*)
-            };
-            (@flat $insn:ident; [$($op:ident)*]; $($pairs:tt)*) => {
-                dispatch!($insn; $($op)*; $($pairs)*)
-            };
-            ($insn:ident; $ops:tt; [$($pairs:tt)*]; [$first:ident $($firsts:ident)*]; [$($second:ident)*]) => {
-                product!($insn; $ops; [$($pairs)* $(($first $second))*]; [$($firsts)*]; [$($second)*])
+        // Every instruction by itself, and every sequence.
+        macro_rules! dispatch {
+            (
+                $at:ident; $($two:ident)*; $($one:ident)*;
+                $([$($op:ident $form:ident),*])*
+            ) => {
+                match $at[0].code {
+                    $(<Single<{ Op::$two as u8 }>>::REGISTER => steps!($at; $two r),
+                    <Single<{ Op::$two as u8 }>>::IMMEDIATE => steps!($at; $two i),)*
+                    $(<Single<{ Op::$one as u8 }>>::IMMEDIATE => steps!($at; $one i),)*
+                    <Single<{ Op::Invalid as u8 }>>::IMMEDIATE => fault!(FaultKind::Opcode {
+                        code: $at[0].imm as u8
+                    }),
+                    $(<Sequence<{ pack(&[$(Op::$op.code(form!($form))),*]) }>>::CODE if FAR => {
+                        steps!($at; $($op $form)*);
+                    })*
+                    // Only where there are no sequences.
+                    _ => fault!(FaultKind::ProgramCounter),
+                }
             };
         }
         loop {
             if !FAR && ahead.wrapping_add(pc as u64) >= limit {
                 stop!(Ok(Stop::Paused), 0);
             }
-            let Some(insn) = code.get(pc) else {
+            let Some(Window(at)) = code.get(pc) else {
                 stop!(Err(FaultKind::ProgramCounter), 0);
             };
-            product!(
-                insn;
-                [
-                    Add64 Sub64 Mul64 Div64 SDiv64 Or64 And64 Lsh64 Rsh64 Neg64 Mod64
-                    SMod64 Xor64 Mov64 MovSx8To64 MovSx16To64 MovSx32To64 Arsh64 Add32
-                    Sub32 Mul32 Div32 SDiv32 Or32 And32 Lsh32 Rsh32 Neg32 Mod32 SMod32
-                    Xor32 Mov32 MovSx8To32 MovSx16To32 Arsh32 Truncate16 Truncate32
-                    Swap16 Swap32 Swap64 Load8 Load16 Load32 Load64 LoadSx8 LoadSx16
-                    LoadSx32 Store8 Store16 Store32 Store64 LoadFrame8 LoadFrame16
-                    LoadFrame32 LoadFrame64 StoreFrame8 StoreFrame16 StoreFrame32
-                    StoreFrame64 Atomic32 Atomic64 JumpEq64 JumpGt64 JumpGe64 JumpSet64
-                    JumpNe64 JumpSGt64 JumpSGe64 JumpLt64 JumpLe64 JumpSLt64 JumpSLe64
-                    JumpEq32 JumpGt32 JumpGe32 JumpSet32 JumpNe32 JumpSGt32 JumpSGe32
-                    JumpLt32 JumpLe32 JumpSLt32 JumpSLe32 Truncate64 LoadImm64 Jump
-                    CallHelper CallLocal Exit
-                ];
-                [];
-                [
-                    Mov64 Mov32 LoadFrame64 LoadFrame32 StoreFrame64 StoreFrame32
-                    Load64 Load32 Store64 LoadImm64 Add64 And64 Rsh64 Xor64 Mul64 And32
-                    Or32 Lsh32
-                ];
-                [
-                    Mov64 Mov32 LoadFrame64 LoadFrame32 StoreFrame64 StoreFrame32
-                    Load64 Load32 Store64 LoadImm64 Add64 And64 Rsh64 Xor64 Mul64 And32
-                    Or32 Lsh32 JumpEq64 JumpNe64 JumpEq32 JumpNe32
-                ]
+            sequences!(dispatch at;
+                Add64 Sub64 Mul64 Div64 SDiv64 Or64 And64 Lsh64 Rsh64 Mod64
+                SMod64 Xor64 Mov64 Arsh64 Add32 Sub32 Mul32 Div32 SDiv32 Or32
+                And32 Lsh32 Rsh32 Mod32 SMod32 Xor32 Mov32 Arsh32 Store8 Store16
+                Store32 Store64 StoreFrame8 StoreFrame16 StoreFrame32
+                StoreFrame64 JumpEq64 JumpGt64 JumpGe64 JumpSet64 JumpNe64
+                JumpSGt64 JumpSGe64 JumpLt64 JumpLe64 JumpSLt64 JumpSLe64
+                JumpEq32 JumpGt32 JumpGe32 JumpSet32 JumpNe32 JumpSGt32
+                JumpSGe32 JumpLt32 JumpLe32 JumpSLt32 JumpSLe32;
+                Neg64 MovSx8To64 MovSx16To64 MovSx32To64 Neg32 MovSx8To32
+                MovSx16To32 Truncate16 Truncate32 Truncate64 Swap16 Swap32
+                Swap64 LoadImm64 Load8 Load16 Load32 Load64 LoadSx8 LoadSx16
+                LoadSx32 LoadFrame8 LoadFrame16 LoadFrame32 LoadFrame64 Atomic32
+                Atomic64 Jump CallHelper CallLocal Exit;
             );
-            pc += 1;
         }
     }
 }
@@ -457,6 +460,13 @@ impl Cpu {
 #[inline(always)]
 fn offset(insn: &Insn) -> u64 {
     i64::from(insn.offset.cast_signed()).cast_unsigned()
+}
+
+/// r1 to r5.
+#[inline(always)]
+fn arguments(registers: &[u64; REGISTERS]) -> &[u64; 5] {
+    let [_, behind @ ..] = registers;
+    behind.first_chunk().unwrap_or(&[0; 5])
 }
 
 #[cold]

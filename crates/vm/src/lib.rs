@@ -2,7 +2,7 @@
 //! same bytecode that the kernel runs, over emulated maps, sockets and helpers.
 //!
 //! Bird's-eye view: [`Machine`] owns everything. `object` takes programs and maps out of the
-//! ELF file, `insn` decodes, `pair` joins, `interpreter` runs, `memory` says which bytes a program may touch,
+//! ELF file, `insn` decodes, `sequence` joins, `interpreter` runs, `memory` says which bytes a program may touch,
 //! `helper` does what the kernel's helpers do, `context` lays out what programs get in r1,
 //! `option`, `hook` and `machine` are the hooks, `socket` what they are about. [`gso`] is what the kernel does with a super-packet
 //! after the program.
@@ -26,9 +26,9 @@ mod map;
 mod memory;
 mod object;
 mod option;
-mod pair;
 mod prefix;
 mod room;
+mod sequence;
 mod skb;
 mod socket;
 

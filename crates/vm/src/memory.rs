@@ -4,6 +4,9 @@
 //! `data` and `data_end` in 32 bits. Inside a region, objects (map values, stack frames,
 //! sockets) stand `stride` bytes apart with a red zone behind each, so that running over one's
 //! end faults instead of reaching the next.
+//!
+//! What programs touch most, the context and the packet, is looked for first and in place; the
+//! other regions are found by their number.
 
 use crate::skb::Skb;
 use crate::socket::{bpf_sock, bpf_tcp_sock};
@@ -23,10 +26,13 @@ const FRAME_STRIDE: usize = 1024;
 const STACK_LEN: usize = STACK_FRAMES * FRAME_STRIDE;
 /// What a fresh frame holds: a program that reads what it never wrote shows it.
 const UNWRITTEN: u8 = 0xa5;
-/// The longest context: `struct bpf_sock_ops`.
-const CONTEXT_LEN: usize = 224;
+/// Room for the longest context (`struct bpf_sock_ops`, 224 bytes), and behind it for an access
+/// at its last byte.
+const CONTEXT_ROOM: usize = 256;
+/// Accesses by instruction are no longer.
+const WORD: usize = 8;
 /// Where flat regions begin: small numbers are no addresses.
-const FLAT_BASE: u32 = 0x1000;
+const FLAT_BASE: u64 = 0x1000;
 /// The packet's first address, and how far it moves when a helper invalidates pointers: more
 /// than any packet is long.
 const PACKET_FIRST: u32 = 0x0100_0000;
@@ -36,12 +42,22 @@ const HANDLE_TAG: u64 = 0x4d41_5000 << 32;
 
 /// What `r1` holds at the start.
 pub(crate) const fn context_address() -> u64 {
-    (CONTEXT as u64) << 32 | FLAT_BASE as u64
+    flat(CONTEXT)
+}
+
+/// The first address of a region that is one object.
+const fn flat(region: usize) -> u64 {
+    (region as u64) << 32 | FLAT_BASE
 }
 
 /// `r10` of the frame at this depth.
 pub(crate) const fn frame_pointer(depth: usize) -> u64 {
     (STACK as u64) << 32 | (depth * FRAME_STRIDE + FRAME_LEN) as u64
+}
+
+/// Where in the stack the frame at this depth ends.
+pub(crate) const fn frame_place(depth: usize) -> u32 {
+    (depth * FRAME_STRIDE + FRAME_LEN) as u32
 }
 
 /// What a 64-bit immediate load of a map's pretended descriptor gives.
@@ -71,7 +87,6 @@ pub(crate) enum Protection {
 #[derive(Clone, Debug)]
 struct Region {
     bytes: Vec<u8>,
-    base: u32,
     /// Distance of two objects, less one.
     stride_mask: u32,
     /// Length of an object.
@@ -80,21 +95,10 @@ struct Region {
 }
 
 impl Region {
-    fn flat(len: usize, protection: Protection) -> Self {
-        Self {
-            bytes: vec![0; len],
-            base: FLAT_BASE,
-            stride_mask: u32::MAX,
-            object_len: u32::try_from(len).unwrap_or(u32::MAX),
-            protection,
-        }
-    }
-
     fn objects(len: usize, count: usize, protection: Protection) -> Self {
         let stride = stride(len);
         Self {
             bytes: vec![0; stride * count],
-            base: 0,
             stride_mask: u32::try_from(stride - 1).unwrap_or(u32::MAX),
             object_len: u32::try_from(len).unwrap_or(u32::MAX),
             protection,
@@ -103,7 +107,7 @@ impl Region {
 
     #[inline(always)]
     fn locate(&self, address: u64, len: usize) -> Option<usize> {
-        let offset = (address as u32).wrapping_sub(self.base);
+        let offset = address as u32;
         let within = u64::from(offset & self.stride_mask) + len as u64;
         (within <= u64::from(self.object_len)).then_some(offset as usize)
     }
@@ -119,30 +123,34 @@ fn stride(len: usize) -> usize {
 pub(crate) struct Memory {
     regions: Vec<Region>,
     /// Behind the frames, room for an access at the last byte of them that an index can name.
-    stack: Box<[u8; STACK_LEN + 8]>,
+    stack: [u8; STACK_LEN + WORD],
     /// The frame at hand; its bytes are the packet region.
     pub(crate) skb: Skb,
     packet_base: u32,
+    context: [u8; CONTEXT_ROOM],
+    context_len: usize,
     /// One bit for each 4 bytes of the context that may be written.
     context_writable: u64,
+    option_value: Vec<u8>,
     /// How many frames hold what a run left behind.
     used_frames: usize,
 }
 
 impl Memory {
     pub(crate) fn new() -> Self {
-        let nothing = || Region::flat(0, Protection::ReadOnly);
+        let nothing = || Region::objects(0, 0, Protection::ReadOnly);
         let mut regions: Vec<_> = (0..FIRST_MAP).map(|_| nothing()).collect();
-        regions[CONTEXT] = Region::flat(CONTEXT_LEN, Protection::ReadWrite);
-        regions[OPTION_VALUE] = Region::flat(0, Protection::ReadWrite);
         regions[SOCKETS] = Region::objects(bpf_sock::LEN, 0, Protection::ReadOnly);
         regions[TCP_SOCKETS] = Region::objects(bpf_tcp_sock::LEN, 0, Protection::ReadOnly);
         Self {
             regions,
-            stack: Box::new([UNWRITTEN; STACK_LEN + 8]),
+            stack: [UNWRITTEN; STACK_LEN + WORD],
             skb: Skb::default(),
             packet_base: PACKET_FIRST,
+            context: [0; CONTEXT_ROOM],
+            context_len: 0,
             context_writable: 0,
+            option_value: Vec::new(),
             used_frames: 0,
         }
     }
@@ -159,9 +167,8 @@ impl Memory {
         self.used_frames = 0;
         self.packet_base = PACKET_FIRST;
         self.context_writable = writable;
-        let context = &mut self.regions[CONTEXT];
-        context.bytes.fill(0);
-        context.object_len = len as u32;
+        self.context.fill(0);
+        self.context_len = len.min(CONTEXT_ROOM - WORD);
     }
 
     #[inline(always)]
@@ -169,23 +176,61 @@ impl Memory {
         self.used_frames = self.used_frames.max(depth);
     }
 
-    /// Reads `N` bytes, or nothing if the program may not.
+    /// Reads `N` bytes, at most a word, or nothing if the program may not.
     #[inline(always)]
     pub(crate) fn load<const N: usize>(&self, address: u64) -> Option<[u8; N]> {
+        let at = address.wrapping_sub(context_address());
+        if at < (CONTEXT_ROOM - WORD) as u64 {
+            // Without the cast the compiler does not see that the place is within the array.
+            let at = usize::from(at as u8);
+            let bytes = self.context.get(at..at + N)?.first_chunk().copied();
+            return bytes.filter(|_| at + N <= self.context_len);
+        }
+        if address >> 32 == PACKET as u64 {
+            return self.skb.load(self.packet_offset(address));
+        }
+        match self.in_region(address, N) {
+            Some(bytes) => bytes.first_chunk().copied(),
+            None => self.load_elsewhere(address),
+        }
+    }
+
+    #[cold]
+    fn load_elsewhere<const N: usize>(&self, address: u64) -> Option<[u8; N]> {
         self.read(address, N)?.first_chunk().copied()
+    }
+
+    #[inline(always)]
+    fn in_region(&self, address: u64, len: usize) -> Option<&[u8]> {
+        let region = self.regions.get((address >> 32) as usize)?;
+        let at = region.locate(address, len)?;
+        region.bytes.get(at..at + len)
     }
 
     /// Writes `N` bytes, or nothing if the program may not.
     #[inline(always)]
     pub(crate) fn store<const N: usize>(&mut self, address: u64, value: [u8; N]) -> Option<()> {
+        if address >> 32 == PACKET as u64 {
+            return self.skb.store(self.packet_offset(address), value);
+        }
+        self.store_elsewhere(address, value)
+    }
+
+    #[inline(never)]
+    fn store_elsewhere<const N: usize>(&mut self, address: u64, value: [u8; N]) -> Option<()> {
         *self.write(address, N)?.first_chunk_mut()? = value;
         Some(())
     }
 
+    #[inline(always)]
+    fn packet_offset(&self, address: u64) -> u32 {
+        (address as u32).wrapping_sub(self.packet_base)
+    }
+
     /// Reads at an offset from a frame's end that was checked to lie in the frame.
     #[inline(always)]
-    pub(crate) fn load_frame<const N: usize>(&self, depth: usize, offset: u32) -> [u8; N] {
-        let at = frame_index(depth, offset);
+    pub(crate) fn load_frame<const N: usize>(&self, frame: u32, offset: u32) -> [u8; N] {
+        let at = frame_index(frame, offset);
         let bytes = self.stack.get(at..at + N);
         bytes
             .and_then(|bytes| bytes.first_chunk().copied())
@@ -194,13 +239,8 @@ impl Memory {
 
     /// Writes at an offset from a frame's end that was checked to lie in the frame.
     #[inline(always)]
-    pub(crate) fn store_frame<const N: usize>(
-        &mut self,
-        depth: usize,
-        offset: u32,
-        value: [u8; N],
-    ) {
-        let at = frame_index(depth, offset);
+    pub(crate) fn store_frame<const N: usize>(&mut self, frame: u32, offset: u32, value: [u8; N]) {
+        let at = frame_index(frame, offset);
         let bytes = self.stack.get_mut(at..at + N);
         if let Some(place) = bytes.and_then(|bytes| bytes.first_chunk_mut()) {
             *place = value;
@@ -212,19 +252,22 @@ impl Memory {
     pub(crate) fn read(&self, address: u64, len: usize) -> Option<&[u8]> {
         let id = (address >> 32) as usize;
         match id {
-            PACKET => {
-                let offset = (address as u32).wrapping_sub(self.packet_base) as usize;
-                self.skb.linear_at(offset, len)
-            }
+            PACKET => self
+                .skb
+                .linear_at(self.packet_offset(address) as usize, len),
             STACK => {
                 let at = in_stack(address, len)?;
                 self.stack.get(at..at + len)
             }
-            _ => {
-                let region = self.regions.get(id)?;
-                let at = region.locate(address, len)?;
-                region.bytes.get(at..at + len)
+            CONTEXT => {
+                let at = self.in_context(address, len)?;
+                self.context.get(at..at + len)
             }
+            OPTION_VALUE => {
+                let at = in_option_value(address)?;
+                self.option_value.get(at..at.checked_add(len)?)
+            }
+            _ => self.in_region(address, len),
         }
     }
 
@@ -234,12 +277,23 @@ impl Memory {
         let id = (address >> 32) as usize;
         match id {
             PACKET => {
-                let offset = (address as u32).wrapping_sub(self.packet_base) as usize;
+                let offset = self.packet_offset(address) as usize;
                 self.skb.linear_at_mut(offset, len)
             }
             STACK => {
                 let at = in_stack(address, len)?;
                 self.stack.get_mut(at..at + len)
+            }
+            CONTEXT => {
+                let at = self.in_context(address, len)?;
+                if !context_allows(self.context_writable, at, len) {
+                    return None;
+                }
+                self.context.get_mut(at..at + len)
+            }
+            OPTION_VALUE => {
+                let at = in_option_value(address)?;
+                self.option_value.get_mut(at..at.checked_add(len)?)
             }
             _ => {
                 let region = self.regions.get_mut(id)?;
@@ -247,12 +301,15 @@ impl Memory {
                 if region.protection == Protection::ReadOnly {
                     return None;
                 }
-                if id == CONTEXT && !context_allows(self.context_writable, at, len) {
-                    return None;
-                }
                 region.bytes.get_mut(at..at + len)
             }
         }
+    }
+
+    /// Where in the context an address lies, if all of it lies there.
+    fn in_context(&self, address: u64, len: usize) -> Option<usize> {
+        let at = usize::try_from(address.checked_sub(context_address())?).ok()?;
+        (at.checked_add(len)? <= self.context_len).then_some(at)
     }
 
     /// Gives the packet new addresses: pointers into it from before now fault.
@@ -268,28 +325,26 @@ impl Memory {
     }
 
     pub(crate) fn context(&self) -> &[u8] {
-        &self.regions[CONTEXT].bytes
+        &self.context
     }
 
     pub(crate) fn context_mut(&mut self) -> &mut [u8] {
-        &mut self.regions[CONTEXT].bytes
+        &mut self.context
     }
 
     /// Makes the option buffer `len` bytes of zero and gives its address.
     pub(crate) fn set_option_value(&mut self, len: usize) -> u64 {
-        let region = &mut self.regions[OPTION_VALUE];
-        region.bytes.clear();
-        region.bytes.resize(len, 0);
-        region.object_len = u32::try_from(len).unwrap_or(u32::MAX);
-        (OPTION_VALUE as u64) << 32 | u64::from(FLAT_BASE)
+        self.option_value.clear();
+        self.option_value.resize(len, 0);
+        flat(OPTION_VALUE)
     }
 
     pub(crate) fn option_value(&self) -> &[u8] {
-        &self.regions[OPTION_VALUE].bytes
+        &self.option_value
     }
 
     pub(crate) fn option_value_mut(&mut self) -> &mut [u8] {
-        &mut self.regions[OPTION_VALUE].bytes
+        &mut self.option_value
     }
 
     /// The address of a socket's `bpf_sock`.
@@ -356,6 +411,10 @@ impl Memory {
     }
 }
 
+fn in_option_value(address: u64) -> Option<usize> {
+    usize::try_from(address.checked_sub(flat(OPTION_VALUE))?).ok()
+}
+
 /// Where in the stack an address lies, if all of it lies in one frame.
 #[inline(always)]
 fn in_stack(address: u64, len: usize) -> Option<usize> {
@@ -363,11 +422,10 @@ fn in_stack(address: u64, len: usize) -> Option<usize> {
     (at % FRAME_STRIDE + len <= FRAME_LEN).then_some(at)
 }
 
-/// Where in the stack an offset from a frame's end lies.
+/// Where in the stack an offset from a frame's end ([`frame_place`]) lies.
 #[inline(always)]
-fn frame_index(depth: usize, offset: u32) -> usize {
-    let end = depth * FRAME_STRIDE + FRAME_LEN;
-    end.wrapping_add_signed(offset.cast_signed() as isize) % STACK_LEN
+fn frame_index(frame: u32, offset: u32) -> usize {
+    frame.wrapping_add(offset) as usize % STACK_LEN
 }
 
 fn object_mut(region: &mut Region, len: usize, slot: u32) -> &mut [u8] {

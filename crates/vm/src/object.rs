@@ -2,9 +2,9 @@
 //! pretended map descriptors, counted from 1 in the order of the maps' names.
 
 use crate::fault::LoadError;
-use crate::insn::{Insn, decode};
+use crate::insn::decode;
 use crate::map::Definition;
-use crate::pair;
+use crate::sequence::{self, Window};
 use aya_obj::{Map, Object};
 use std::collections::HashSet;
 
@@ -12,9 +12,10 @@ use std::collections::HashSet;
 #[derive(Clone, Debug)]
 pub(crate) struct Program {
     pub(crate) name: String,
-    pub(crate) code: Vec<Insn>,
-    /// The same with pairs in it.
-    pub(crate) joined: Vec<Insn>,
+    /// Every instruction by itself.
+    pub(crate) code: Vec<Window>,
+    /// The same with sequences.
+    pub(crate) joined: Vec<Window>,
     /// Slot and source line, by slot.
     lines: Vec<(u32, u32)>,
 }
@@ -29,8 +30,8 @@ impl Program {
         let code = decode(raw);
         Self {
             name: name.to_owned(),
-            joined: pair::join(&code),
-            code,
+            joined: sequence::join(&code),
+            code: sequence::single(&code),
             lines,
         }
     }

@@ -189,6 +189,28 @@ impl Skb {
         self.buffer.get_mut(at..at + len)
     }
 
+    /// Reads `N` bytes of the linear part.
+    #[inline(always)]
+    pub(crate) fn load<const N: usize>(&self, offset: u32) -> Option<[u8; N]> {
+        let at = self.linear_place(offset, N)?;
+        self.buffer.get(at..at + N)?.first_chunk().copied()
+    }
+
+    /// Writes `N` bytes of the linear part.
+    #[inline(always)]
+    pub(crate) fn store<const N: usize>(&mut self, offset: u32, value: [u8; N]) -> Option<()> {
+        let at = self.linear_place(offset, N)?;
+        *self.buffer.get_mut(at..at + N)?.first_chunk_mut()? = value;
+        Some(())
+    }
+
+    /// As [`Skb::linear_index`], where no sum overflows: `start` is no more than a buffer's length.
+    #[inline(always)]
+    fn linear_place(&self, offset: u32, len: usize) -> Option<usize> {
+        let offset = offset as usize;
+        (offset + len <= self.linear_len).then(|| (self.start as u32 as usize) + offset)
+    }
+
     #[inline(always)]
     fn linear_index(&self, offset: usize, len: usize) -> Option<usize> {
         let end = offset.checked_add(len)?;

@@ -35,12 +35,12 @@ fn of_frame<'h>(host: &'h Host<'_>, memory: &Memory) -> &'h [u64] {
         .map_or(&[], |socket| &socket.cgroup)
 }
 
-pub(super) fn frame(host: &Host<'_>, a: [u64; 5], memory: &Memory) -> Answer {
+pub(super) fn frame(host: &Host<'_>, a: &[u64; 5], memory: &Memory) -> Answer {
     super::context(a[0])?;
     Ok(own(of_frame(host, memory)))
 }
 
-pub(super) fn frame_ancestor(host: &Host<'_>, a: [u64; 5], memory: &Memory) -> Answer {
+pub(super) fn frame_ancestor(host: &Host<'_>, a: &[u64; 5], memory: &Memory) -> Answer {
     super::context(a[0])?;
     Ok(ancestor(of_frame(host, memory), a[1]))
 }

@@ -17,7 +17,7 @@ pub(super) enum Search {
 }
 
 /// One network namespace is emulated: another's id finds nothing.
-pub(super) fn lookup(host: &mut Host<'_>, search: Search, a: [u64; 5], memory: &Memory) -> Answer {
+pub(super) fn lookup(host: &mut Host<'_>, search: Search, a: &[u64; 5], memory: &Memory) -> Answer {
     super::context(a[0])?;
     if a[2] == 0 {
         return Err(Refusal::Argument("size out of bounds"));

@@ -98,7 +98,7 @@ impl Helpers for Host<'_> {
     fn call(
         &mut self,
         helper: i32,
-        arguments: [u64; 5],
+        arguments: &[u64; 5],
         memory: &mut Memory,
     ) -> Result<u64, FaultKind> {
         match self.dispatch(helper, arguments, memory) {
@@ -115,7 +115,7 @@ fn negative(errno: i32) -> u64 {
 }
 
 impl Host<'_> {
-    fn dispatch(&mut self, helper: i32, a: [u64; 5], memory: &mut Memory) -> Answer {
+    fn dispatch(&mut self, helper: i32, a: &[u64; 5], memory: &mut Memory) -> Answer {
         match helper {
             1 => self.map_lookup(a, memory),
             2 => self.map_update(a, memory),
@@ -138,7 +138,7 @@ impl Host<'_> {
     }
 
     /// `tc_cls_act_func_proto`.
-    fn tc(&mut self, helper: i32, a: [u64; 5], memory: &mut Memory) -> Answer {
+    fn tc(&mut self, helper: i32, a: &[u64; 5], memory: &mut Memory) -> Answer {
         match helper {
             9 => skb::store_bytes(a, memory),
             10 => skb::l3_csum_replace(a, memory),
@@ -168,7 +168,7 @@ impl Host<'_> {
     }
 
     /// `cg_sockopt_func_proto`.
-    fn option(&mut self, helper: i32, a: [u64; 5], memory: &mut Memory) -> Answer {
+    fn option(&mut self, helper: i32, a: &[u64; 5], memory: &mut Memory) -> Answer {
         match helper {
             49 if self.hook == Hook::SetOption => socket::setsockopt(self, a, memory),
             57 if self.hook == Hook::SetOption => socket::getsockopt(self, a, memory),
@@ -183,7 +183,7 @@ impl Host<'_> {
     }
 
     /// `sock_filter_func_proto`.
-    fn socket_create(&mut self, helper: i32, a: [u64; 5]) -> Answer {
+    fn socket_create(&mut self, helper: i32, a: &[u64; 5]) -> Answer {
         match helper {
             80 => cgroup::current(self),
             123 => cgroup::current_ancestor(self, a[0]),
@@ -197,7 +197,7 @@ impl Host<'_> {
     }
 
     /// `sock_ops_func_proto`.
-    fn socket_ops(&mut self, helper: i32, a: [u64; 5], memory: &mut Memory) -> Answer {
+    fn socket_ops(&mut self, helper: i32, a: &[u64; 5], memory: &mut Memory) -> Answer {
         match helper {
             49 => socket::setsockopt(self, a, memory),
             57 => socket::getsockopt(self, a, memory),
@@ -209,7 +209,7 @@ impl Host<'_> {
     }
 
     /// `cg_skb_func_proto`.
-    fn arrived(&mut self, helper: i32, a: [u64; 5], memory: &mut Memory) -> Answer {
+    fn arrived(&mut self, helper: i32, a: &[u64; 5], memory: &mut Memory) -> Answer {
         match helper {
             26 => skb::load_bytes(a, memory),
             68 => skb::load_bytes_relative(a, memory),
@@ -243,7 +243,7 @@ impl Host<'_> {
 
     /// `bpf_redirect_neigh`; the next hop that a program may name is not modelled beyond its
     /// length.
-    fn redirect_neighbour(&mut self, a: [u64; 5], memory: &Memory) -> Answer {
+    fn redirect_neighbour(&mut self, a: &[u64; 5], memory: &Memory) -> Answer {
         let len = a[2] & 0xffff_ffff;
         readable(memory, a[1], len).or_else(|refusal| match len {
             0 => Ok(&[][..]),
@@ -295,12 +295,12 @@ impl Host<'_> {
         Ok((map, key))
     }
 
-    fn map_lookup(&mut self, a: [u64; 5], memory: &Memory) -> Answer {
+    fn map_lookup(&mut self, a: &[u64; 5], memory: &Memory) -> Answer {
         let (map, key) = self.map_and_key(a[0], a[1], memory)?;
         Ok(map.lookup(key).map_or(0, |slot| map.address(slot)))
     }
 
-    fn map_update(&mut self, a: [u64; 5], memory: &mut Memory) -> Answer {
+    fn map_update(&mut self, a: &[u64; 5], memory: &mut Memory) -> Answer {
         let (map, key) = self.map_and_key(a[0], a[1], memory)?;
         let key = key.to_vec();
         let value = readable(memory, a[2], map.value_len as u64)?.to_vec();
@@ -309,7 +309,7 @@ impl Host<'_> {
             .map_err(Refusal::Errno)
     }
 
-    fn map_delete(&mut self, a: [u64; 5], memory: &Memory) -> Answer {
+    fn map_delete(&mut self, a: &[u64; 5], memory: &Memory) -> Answer {
         let (map, key) = self.map_and_key(a[0], a[1], memory)?;
         map.delete(key).map(|()| 0).map_err(Refusal::Errno)
     }
@@ -348,7 +348,7 @@ fn writable(memory: &mut Memory, address: u64, len: u64) -> Result<&mut [u8], Re
         .ok_or(Refusal::Argument("cannot write there"))
 }
 
-fn trace_printk(a: [u64; 5], memory: &Memory) -> Answer {
+fn trace_printk(a: &[u64; 5], memory: &Memory) -> Answer {
     if a[1] > MAX_TRACE_FORMAT {
         return Err(Refusal::Argument("format too long"));
     }
@@ -357,7 +357,7 @@ fn trace_printk(a: [u64; 5], memory: &Memory) -> Answer {
 }
 
 /// The ones' complement sum of `to` less `from`, in the byte order of the data.
-fn csum_diff(a: [u64; 5], memory: &Memory) -> Answer {
+fn csum_diff(a: &[u64; 5], memory: &Memory) -> Answer {
     let (from_size, to_size) = (a[1] & 0xffff_ffff, a[3] & 0xffff_ffff);
     if (from_size | to_size) & 3 != 0 || from_size + to_size > MAX_CSUM_DIFF {
         return Err(Refusal::Errno(EINVAL));

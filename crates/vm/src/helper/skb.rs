@@ -35,7 +35,7 @@ fn changed(memory: &mut Memory, answer: Result<(), i32>) -> Answer {
     answer.map(|()| 0).map_err(Refusal::Errno)
 }
 
-pub(super) fn store_bytes(a: [u64; 5], memory: &mut Memory) -> Answer {
+pub(super) fn store_bytes(a: &[u64; 5], memory: &mut Memory) -> Answer {
     context(a[0])?;
     let len = size(a[3])?;
     let from = readable(memory, a[2], a[3])?;
@@ -67,13 +67,13 @@ pub(super) fn store_bytes(a: [u64; 5], memory: &mut Memory) -> Answer {
     changed(memory, answer)
 }
 
-pub(super) fn load_bytes(a: [u64; 5], memory: &mut Memory) -> Answer {
+pub(super) fn load_bytes(a: &[u64; 5], memory: &mut Memory) -> Answer {
     context(a[0])?;
     load(a, memory, |skb| Some(skb.data()))
 }
 
 /// Reads only the linear part, as the kernel does.
-pub(super) fn load_bytes_relative(a: [u64; 5], memory: &mut Memory) -> Answer {
+pub(super) fn load_bytes_relative(a: &[u64; 5], memory: &mut Memory) -> Answer {
     context(a[0])?;
     let is_near = a[1] as u32 <= 0xffff;
     load(a, memory, |skb| match a[4] & 0xffff_ffff {
@@ -87,7 +87,7 @@ pub(super) fn load_bytes_relative(a: [u64; 5], memory: &mut Memory) -> Answer {
 }
 
 /// Copies from part of the frame; what cannot be read becomes zeros.
-fn load(a: [u64; 5], memory: &mut Memory, part: impl Fn(&Skb) -> Option<&[u8]>) -> Answer {
+fn load(a: &[u64; 5], memory: &mut Memory, part: impl Fn(&Skb) -> Option<&[u8]>) -> Answer {
     let len = size(a[3])?;
     // The packet itself is no target (the verifier wants memory that is not moved by this).
     if a[2] >> 32 == 0 {
@@ -112,7 +112,7 @@ fn load(a: [u64; 5], memory: &mut Memory, part: impl Fn(&Skb) -> Option<&[u8]>) 
     answer
 }
 
-pub(super) fn pull_data(a: [u64; 5], memory: &mut Memory) -> Answer {
+pub(super) fn pull_data(a: &[u64; 5], memory: &mut Memory) -> Answer {
     context(a[0])?;
     let len = match a[1] as u32 {
         0 => memory.skb.linear_len(),
@@ -122,13 +122,13 @@ pub(super) fn pull_data(a: [u64; 5], memory: &mut Memory) -> Answer {
     changed(memory, answer)
 }
 
-pub(super) fn adjust_room(a: [u64; 5], memory: &mut Memory) -> Answer {
+pub(super) fn adjust_room(a: &[u64; 5], memory: &mut Memory) -> Answer {
     context(a[0])?;
     let answer = room::adjust(&mut memory.skb, a[1] as i32, a[2] as u32, a[3]);
     changed(memory, answer)
 }
 
-pub(super) fn set_hash_invalid(a: [u64; 5]) -> Answer {
+pub(super) fn set_hash_invalid(a: &[u64; 5]) -> Answer {
     context(a[0]).map(|()| 0)
 }
 
@@ -140,7 +140,7 @@ fn min_len(skb: &Skb) -> usize {
         .unwrap_or(skb.network_offset())
 }
 
-pub(super) fn change_tail(a: [u64; 5], memory: &mut Memory) -> Answer {
+pub(super) fn change_tail(a: &[u64; 5], memory: &mut Memory) -> Answer {
     context(a[0])?;
     let len = a[1] as u32 as usize;
     let skb = &mut memory.skb;
@@ -156,7 +156,7 @@ pub(super) fn change_tail(a: [u64; 5], memory: &mut Memory) -> Answer {
     changed(memory, answer)
 }
 
-pub(super) fn change_head(a: [u64; 5], memory: &mut Memory) -> Answer {
+pub(super) fn change_head(a: &[u64; 5], memory: &mut Memory) -> Answer {
     context(a[0])?;
     let amount = a[1] as u32;
     let skb = &mut memory.skb;
@@ -178,7 +178,7 @@ pub(super) fn change_head(a: [u64; 5], memory: &mut Memory) -> Answer {
     changed(memory, answer)
 }
 
-pub(super) fn l3_csum_replace(a: [u64; 5], memory: &mut Memory) -> Answer {
+pub(super) fn l3_csum_replace(a: &[u64; 5], memory: &mut Memory) -> Answer {
     context(a[0])?;
     let answer = if a[4] & !FIELD_MASK != 0 {
         Err(EINVAL)
@@ -195,7 +195,7 @@ pub(super) fn l3_csum_replace(a: [u64; 5], memory: &mut Memory) -> Answer {
 
 /// The frame's checksum state (partial, complete) is not modelled: the field is updated as
 /// for a frame with a final checksum.
-pub(super) fn l4_csum_replace(a: [u64; 5], memory: &mut Memory) -> Answer {
+pub(super) fn l4_csum_replace(a: &[u64; 5], memory: &mut Memory) -> Answer {
     context(a[0])?;
     let flags = a[4];
     let known = FIELD_MASK | PSEUDO_HDR | MARK_MANGLED_0 | MARK_ENFORCE;
@@ -221,7 +221,7 @@ pub(super) fn l4_csum_replace(a: [u64; 5], memory: &mut Memory) -> Answer {
 
 /// The change of the sum, from the field size in the flags. Values stand as they lie in
 /// memory, in network order.
-fn difference(a: [u64; 5]) -> Result<u64, i32> {
+fn difference(a: &[u64; 5]) -> Result<u64, i32> {
     let network = |value: u64| (value as u32).to_be();
     let halves = |value: u32| u64::from(value >> 16) + u64::from(value & 0xffff);
     match a[4] & FIELD_MASK {

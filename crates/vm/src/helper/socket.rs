@@ -34,7 +34,7 @@ fn holder(host: &Host<'_>, address: u64) -> Result<u32, Refusal> {
     }
 }
 
-pub(super) fn sk_storage_get(host: &mut Host<'_>, a: [u64; 5], memory: &mut Memory) -> Answer {
+pub(super) fn sk_storage_get(host: &mut Host<'_>, a: &[u64; 5], memory: &mut Memory) -> Answer {
     let socket = holder(host, a[1])?;
     let is_full = is_full(host, socket);
     let map = host.map(a[0])?;
@@ -57,7 +57,7 @@ pub(super) fn sk_storage_get(host: &mut Host<'_>, a: [u64; 5], memory: &mut Memo
     Ok(slot.map_or(0, |slot| map.address(slot)))
 }
 
-pub(super) fn sk_storage_delete(host: &mut Host<'_>, a: [u64; 5]) -> Answer {
+pub(super) fn sk_storage_delete(host: &mut Host<'_>, a: &[u64; 5]) -> Answer {
     let socket = holder(host, a[1])?;
     let is_full = is_full(host, socket);
     let map = host.map(a[0])?;
@@ -102,7 +102,7 @@ impl Known {
 }
 
 /// Only the options of [`Known`].
-pub(super) fn setsockopt(host: &mut Host<'_>, a: [u64; 5], memory: &mut Memory) -> Answer {
+pub(super) fn setsockopt(host: &mut Host<'_>, a: &[u64; 5], memory: &mut Memory) -> Answer {
     let socket = option_holder(host, a[0])?;
     let value = readable(memory, a[3], a[4])?;
     if !is_full(host, socket) {
@@ -135,7 +135,7 @@ pub(super) fn setsockopt(host: &mut Host<'_>, a: [u64; 5], memory: &mut Memory) 
 }
 
 /// Only the options of [`Known`].
-pub(super) fn getsockopt(host: &mut Host<'_>, a: [u64; 5], memory: &mut Memory) -> Answer {
+pub(super) fn getsockopt(host: &mut Host<'_>, a: &[u64; 5], memory: &mut Memory) -> Answer {
     let socket = option_holder(host, a[0])?;
     let held = host.sockets.get(socket).filter(|held| held.is_full());
     let value = held.and_then(|held| match Known::of(a[1], a[2], held.kind.family)? {
@@ -157,7 +157,7 @@ pub(super) fn getsockopt(host: &mut Host<'_>, a: [u64; 5], memory: &mut Memory) 
 }
 
 /// Which callbacks the socket is to have; flags that are not known come back.
-pub(super) fn cb_flags_set(host: &mut Host<'_>, a: [u64; 5], memory: &mut Memory) -> Answer {
+pub(super) fn cb_flags_set(host: &mut Host<'_>, a: &[u64; 5], memory: &mut Memory) -> Answer {
     super::context(a[0])?;
     let socket = host.subject.ok_or(Refusal::Argument("no socket"))?;
     if !is_full(host, socket) {
