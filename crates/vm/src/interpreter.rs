@@ -420,14 +420,12 @@ impl Cpu {
                     $(<Single<{ Op::$two as u8 }>>::REGISTER => steps!($at; $two r),
                     <Single<{ Op::$two as u8 }>>::IMMEDIATE => steps!($at; $two i),)*
                     $(<Single<{ Op::$one as u8 }>>::IMMEDIATE => steps!($at; $one i),)*
-                    <Single<{ Op::Invalid as u8 }>>::IMMEDIATE => fault!(FaultKind::Opcode {
-                        code: $at[0].imm as u8
-                    }),
                     $(<Sequence<{ pack(&[$(Op::$op.code(form!($form))),*]) }>>::CODE if FAR => {
                         steps!($at; $($op $form)*);
                     })*
-                    // Only where there are no sequences.
-                    _ => fault!(FaultKind::ProgramCounter),
+                    _ => fault!(FaultKind::Opcode {
+                        code: $at[0].imm as u8
+                    }),
                 }
             };
         }

@@ -21,6 +21,7 @@ mod helper;
 mod hook;
 mod insn;
 mod interpreter;
+mod key;
 mod machine;
 mod map;
 mod memory;

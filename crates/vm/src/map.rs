@@ -6,6 +6,7 @@
 //! that, and a run here can be repeated.
 
 use crate::fault::LoadError;
+use crate::key::KeyState;
 use crate::memory::{Memory, Protection};
 use crate::prefix::{Prefix, prefix_bits, prefix_len};
 use std::collections::{BTreeMap, HashMap};
@@ -70,7 +71,7 @@ enum Index {
 /// Keys and their slots.
 #[derive(Clone, Debug)]
 struct Table {
-    slots: HashMap<Box<[u8]>, u32>,
+    slots: HashMap<Box<[u8]>, u32, KeyState>,
     keys: Vec<Box<[u8]>>,
     free: Vec<u32>,
 }
@@ -78,7 +79,7 @@ struct Table {
 impl Table {
     fn new(entries: u32) -> Self {
         Self {
-            slots: HashMap::new(),
+            slots: HashMap::default(),
             keys: vec![Box::default(); entries as usize],
             free: (0..entries).rev().collect(),
         }

@@ -105,6 +105,12 @@ impl Region {
         }
     }
 
+    /// The number of the object at an address.
+    fn object(&self, address: u64) -> u32 {
+        let shift = self.stride_mask.trailing_ones();
+        (address as u32).checked_shr(shift).unwrap_or(0)
+    }
+
     #[inline(always)]
     fn locate(&self, address: u64, len: usize) -> Option<usize> {
         let offset = address as u32;
@@ -134,6 +140,10 @@ pub(crate) struct Memory {
     option_value: Vec<u8>,
     /// How many frames hold what a run left behind.
     used_frames: usize,
+    /// A region of which it is remembered what is written.
+    watched: Option<usize>,
+    /// The watched region's objects that were written, each once.
+    written: Vec<u32>,
 }
 
 impl Memory {
@@ -152,6 +162,8 @@ impl Memory {
             context_writable: 0,
             option_value: Vec::new(),
             used_frames: 0,
+            watched: None,
+            written: Vec::new(),
         }
     }
 
@@ -301,6 +313,9 @@ impl Memory {
                 if region.protection == Protection::ReadOnly {
                     return None;
                 }
+                if self.watched == Some(id) {
+                    note(&mut self.written, region.object(address));
+                }
                 region.bytes.get_mut(at..at + len)
             }
         }
@@ -393,6 +408,17 @@ impl Memory {
         ((FIRST_MAP + map) as u64) << 32 | offset
     }
 
+    /// From now on, remembers which values of this map are written, and of no other.
+    pub(crate) fn watch(&mut self, map: usize) {
+        self.watched = Some(FIRST_MAP + map);
+        self.written.clear();
+    }
+
+    /// Takes one of the values of the map under watch that were written.
+    pub(crate) fn take_written(&mut self) -> Option<u32> {
+        self.written.pop()
+    }
+
     /// A map's value, to read from outside.
     pub(crate) fn map_value(&self, map: usize, value_len: usize, slot: u32) -> &[u8] {
         let at = slot as usize * stride(value_len);
@@ -404,6 +430,9 @@ impl Memory {
 
     /// A map's value, to write from outside; made where it does not exist.
     pub(crate) fn map_value_mut(&mut self, map: usize, value_len: usize, slot: u32) -> &mut [u8] {
+        if self.watched == Some(FIRST_MAP + map) {
+            note(&mut self.written, slot);
+        }
         match self.regions.get_mut(FIRST_MAP + map) {
             Some(region) => object_mut(region, value_len, slot),
             None => &mut [],
@@ -413,6 +442,12 @@ impl Memory {
 
 fn in_option_value(address: u64) -> Option<usize> {
     usize::try_from(address.checked_sub(flat(OPTION_VALUE))?).ok()
+}
+
+fn note(written: &mut Vec<u32>, slot: u32) {
+    if !written.contains(&slot) {
+        written.push(slot);
+    }
 }
 
 /// Where in the stack an address lies, if all of it lies in one frame.

@@ -9,16 +9,16 @@
 use crate::insn::{Insn, Op};
 
 /// The longest sequence.
-pub(crate) const LONGEST: usize = 4;
+pub(crate) const LONGEST: usize = 8;
 
 /// An instruction with those that follow it where nothing jumps, each of which is complete: a
-/// 64-bit immediate load's second slot is left out. A cache line, so that one is fetched for
+/// 64-bit immediate load's second slot is left out. Two cache lines that are fetched together, for
 /// each dispatch.
 #[derive(Clone, Copy, Debug)]
-#[repr(align(64))]
+#[repr(align(128))]
 pub(crate) struct Window(pub(crate) [Insn; LONGEST]);
 
-const _: () = assert!(size_of::<Window>() == 64);
+const _: () = assert!(size_of::<Window>() == 128);
 
 /// Calls a macro with all sequences: operations, and whether the operand of each is a register
 /// or an immediate. Those that dynencap's programs run most often, found by counting.
@@ -26,114 +26,142 @@ macro_rules! sequences {
     ($with:ident $($first:tt)*) => {
         $with! {
             $($first)*
-            [Add32 r, Add32 i, JumpGt32 i, Load32 r]
-            [Add64 i, JumpGt64 r, Load32 r, Swap32 i]
-            [Add64 i, LoadImm64 i, CallHelper i]
-            [Add64 r, Load64 r, StoreFrame64 r, Load64 r]
-            [Add64 r, Mov64 r, Rsh64 i, Xor64 r]
-            [And32 i, JumpEq32 i]
-            [And32 i, JumpNe32 i, Load16 r, Swap16 i]
+            [Add32 i, JumpNe32 r, Load8 r, StoreFrame64 r, JumpEq32 i, LoadFrame64 r, JumpNe32 i]
+            [Add64 i, Mov64 r, CallLocal i]
+            [Add64 r, Load64 r, StoreFrame64 r, Load64 r, StoreFrame64 r, Load64 r]
+            [Add64 r, Mov64 r, Rsh64 i, Xor64 r, Mul64 r, Mov64 r]
+            [Add64 r, Mul64 r, Load64 r]
             [And32 i, JumpNe32 i, Load32 r, JumpNe32 i]
-            [And32 i, JumpNe32 i]
-            [And32 i, LoadFrame64 r]
-            [JumpEq64 i, LoadImm64 i, Mov64 r, And64 r]
-            [JumpGt32 r, StoreFrame64 r, StoreFrame64 r, JumpGt32 i]
-            [JumpGt64 r, Load32 r, Swap32 i, StoreFrame64 r]
-            [JumpNe32 r, Load8 r, StoreFrame64 r, JumpEq32 i]
-            [Load16 r, Swap16 i, Load32 r, Add32 i]
-            [Load32 r, Add32 i, JumpNe32 r, Load8 r]
+            [JumpEq64 i, Load32 r, JumpNe32 i, LoadFrame64 r, LoadFrame64 r, LoadFrame64 r,
+                LoadFrame32 r, LoadFrame64 r]
+            [JumpEq64 i, Load64 r, Add64 i, Store64 r, JumpEq32 i, JumpEq32 i]
+            [JumpGt32 r, Mov32 i, JumpNe32 i]
+            [JumpNe32 i, And32 i, JumpLt32 i]
+            [JumpNe32 i, StoreFrame32 r, LoadFrame64 r, Mov64 r, Rsh64 i, StoreFrame64 r, And32 i,
+                LoadFrame64 r]
             [Load32 r, And32 i, JumpEq32 i, JumpEq32 i]
-            [Load32 r, And32 i, JumpNe32 i]
-            [Load32 r, Load32 r, Mov64 r, Add64 i]
-            [Load32 r, Load32 r, Mov64 r]
-            [Load32 r, Load32 r]
-            [Load32 r, Load8 r, Mov32 r, And32 i]
-            [Load32 r, Lsh64 i, Or64 r]
-            [Load32 r, Mov32 r, And32 i, Mul64 i]
-            [Load32 r, Mov32 r, And32 i]
-            [Load32 r, Mov64 r, Add64 i, JumpGt64 r]
-            [Load32 r, Mov64 r, Add64 i]
-            [Load64 r, Load32 r, JumpNe32 r, Mov32 i]
-            [Load64 r, Load32 r]
-            [Load64 r, StoreFrame64 r, Load64 r, StoreFrame64 r]
+            [Load32 r, And32 i, JumpNe32 i, And32 i, JumpNe32 i, Load32 r, JumpNe32 i]
+            [Load32 r, And32 i]
+            [Load32 r, JumpEq32 i, JumpEq32 i]
+            [Load32 r, Load32 r, Mov64 r, Add64 i, JumpGt64 r]
+            [Load32 r, Mov32 i, JumpNe32 i, Mov32 i, Xor32 i, And32 r, StoreFrame64 r, Load64 r]
+            [Load32 r, Mov32 r, Add32 i, Mov32 i, StoreFrame32 r, Mov32 i, JumpGt32 r]
+            [Load32 r, Swap32 i, StoreFrame64 r, And32 i, JumpNe32 i, Load16 r, Swap16 i, Load32 r]
+            [Load64 r, JumpNe64 i]
+            [Load64 r, Load64 r]
+            [Load64 r, Store64 r, Mov32 i, LoadFrame64 r, JumpEq64 i, Load32 r, Load32 r, Mov64 r]
             [Load64 r, StoreFrame64 r, Load64 r]
-            [Load64 r, StoreFrame64 r]
-            [LoadFrame32 r, Store8 r, Mov32 i, Store16 r]
-            [LoadFrame64 r, Load64 r]
-            [LoadFrame64 r, Mov64 r]
-            [LoadFrame64 r, Or32 r, LoadFrame64 r, Store64 r]
-            [LoadFrame64 r, Store64 r, LoadFrame32 r, Store8 r]
-            [LoadFrame64 r, Store64 r, LoadFrame64 r, Store64 r]
-            [LoadFrame64 r, Store64 r, LoadFrame64 r]
+            [Load8 r, Lsh32 i, Or32 r, StoreFrame64 r, Load32 r, Lsh64 i, Load32 r, Lsh64 i]
+            [LoadFrame32 r, Add32 i, LoadFrame64 r, Mov32 i, CallHelper i, LoadFrame64 r, Mov32 i,
+                LoadFrame64 r]
+            [LoadFrame32 r, Add32 r, Mov32 i, JumpEq64 i, Mov32 i]
+            [LoadFrame32 r, Exit i]
+            [LoadFrame64 r, And32 i, LoadFrame64 r, Or32 r, LoadFrame64 r, Store64 r,
+                LoadFrame64 r, Store64 r]
+            [LoadFrame64 r, JumpEq64 i]
+            [LoadFrame64 r, Load16 r, Swap16 i, JumpLt32 r, Mov32 i, StoreFrame64 r,
+                LoadFrame32 r, LoadFrame64 r]
+            [LoadFrame64 r, Load32 r, Add64 r, Mov64 r, Add64 i, Load32 r, JumpGt64 r, Load32 r]
+            [LoadFrame64 r, Load64 r, Load64 r]
+            [LoadFrame64 r, Load8 r, Mov32 r, And32 i, JumpNe32 i, Lsh32 i, And32 i, JumpLt32 i]
+            [LoadFrame64 r, LoadFrame32 r, JumpEq64 i, Mov32 i, LoadFrame64 r, And32 i, Lsh32 i,
+                LoadFrame64 r]
+            [LoadFrame64 r, LoadFrame64 r, JumpEq32 i]
+            [LoadFrame64 r, Mov64 r, Swap16 i, Swap32 i, Lsh32 i, Or32 r, Jump i]
+            [LoadFrame64 r, Store64 r, LoadFrame64 r, Store64 r, LoadFrame32 r, Store8 r, Mov32 i,
+                Store16 r]
             [LoadFrame64 r, Store64 r]
-            [LoadImm64 i, JumpNe64 r, Load64 r, Load32 r]
+            [LoadImm64 i, Mov64 r, And64 r, LoadImm64 i, JumpNe64 r, Load64 r, Load32 r, Lsh64 i]
             [LoadImm64 i, Mov64 r, And64 r]
-            [LoadImm64 i, Mov64 r, Mov64 i, Mov64 i]
-            [LoadImm64 i, Mov64 r]
-            [LoadImm64 i, Mul64 r, Xor64 r, Mov64 r]
-            [LoadImm64 i, Mul64 r, Xor64 r]
+            [LoadImm64 i, Mov64 r, Mov64 i, Mov64 i, CallHelper i, Mov64 r, JumpEq64 i, Mov64 r]
+            [LoadImm64 i, Mov64 r, Mov64 i]
+            [LoadImm64 i, Mul64 r, Xor64 r, Mov64 r, Rsh64 i, Xor64 r]
             [LoadImm64 i, Mul64 r]
-            [Lsh64 i, Or64 r, JumpNe64 r, LoadImm64 i]
-            [Mov32 i, JumpEq64 i, Mov32 r]
+            [LoadImm64 i, Or64 r, StoreFrame64 r, Or64 r, StoreFrame64 r, Mov32 i, StoreFrame32 r,
+                Mov64 i]
+            [LoadImm64 i, StoreFrame64 r, And64 r, StoreFrame64 r, Mov64 r, Rsh64 i, Load32 r,
+                StoreFrame32 r]
+            [Mov32 i, CallHelper i, JumpEq64 i]
+            [Mov32 i, CallHelper i, JumpNe64 i]
+            [Mov32 i, JumpEq64 i, Load32 r, Lsh64 i, Or64 r, Load64 r, JumpEq64 r]
+            [Mov32 i, JumpEq64 i, Mov32 r, StoreFrame64 r, Mov64 r, Add64 i, LoadImm64 i,
+                CallHelper i]
             [Mov32 i, JumpEq64 i]
-            [Mov32 i, Lsh32 r, And32 i, Mov32 i]
-            [Mov32 i, StoreFrame32 r, Load32 r]
-            [Mov32 i, StoreFrame32 r, Mov64 r, Add64 i]
-            [Mov32 i, StoreFrame32 r, Mov64 r]
+            [Mov32 i, Load64 r, JumpEq64 i]
+            [Mov32 i, LoadFrame32 r, Add32 r, LoadFrame32 r, StoreFrame32 r, Add32 r, Lsh64 i,
+                Arsh64 i]
+            [Mov32 i, LoadFrame32 r, JumpEq32 i]
+            [Mov32 i, LoadFrame32 r, JumpLt32 i, Load32 r, Load32 r, StoreFrame64 r, Add64 i,
+                JumpLe64 r]
+            [Mov32 i, Lsh32 r, And32 i, Mov32 i, JumpEq32 i]
+            [Mov32 i, Mov32 i]
+            [Mov32 i, Store16 r, Store16 r, Store16 r, Rsh64 i, Store16 r, LoadFrame32 r,
+                JumpEq32 i]
+            [Mov32 i, StoreFrame32 r, Rsh64 i, Mov32 i, StoreFrame32 r]
             [Mov32 i, StoreFrame32 r]
-            [Mov32 r, And32 i, JumpEq32 i]
+            [Mov32 r, And32 i, LoadFrame64 r, Xor64 r, LoadImm64 i, LoadFrame64 r, Mul64 r]
             [Mov32 r, And32 i]
-            [Mov64 r, Add64 i, JumpGt64 r, Load32 r]
+            [Mov32 r, JumpEq32 i, JumpEq32 i, Load32 r, Mov32 r, And32 i, Mul64 i, Mov64 r]
+            [Mov32 r, JumpEq32 i, JumpNe32 i, Mov32 i, LoadFrame64 r, JumpEq64 i, Mov64 i,
+                Atomic64 r]
+            [Mov64 i, Atomic64 r, LoadFrame64 r, Load64 r, Add64 i, Store64 r, Mov32 i,
+                StoreFrame32 r]
+            [Mov64 i, StoreFrame64 r, JumpNe64 i, Mov64 i, StoreFrame64 r, StoreFrame64 r,
+                LoadFrame64 r, StoreFrame64 r]
+            [Mov64 i, StoreFrame64 r, Load64 r, Load64 r, Mov64 r, Mov64 i, StoreFrame64 r, Mov64 r]
+            [Mov64 i, StoreFrame64 r]
             [Mov64 r, Add64 i, JumpGt64 r]
             [Mov64 r, Add64 i, LoadImm64 i, CallHelper i]
-            [Mov64 r, Add64 i, LoadImm64 i]
-            [Mov64 r, Add64 i, Mov64 r, CallLocal i]
-            [Mov64 r, Add64 i, Mov64 r]
+            [Mov64 r, Add64 i, LoadImm64 i, StoreFrame64 r, CallHelper i, LoadFrame64 r, Mov64 r,
+                JumpEq64 i]
+            [Mov64 r, Add64 i, Mov64 r, Mov64 r, Mov32 i, CallLocal i]
             [Mov64 r, Add64 i]
-            [Mov64 r, And64 r, Load64 r, Load32 r]
-            [Mov64 r, JumpEq64 i]
-            [Mov64 r, Mov64 i, Mov64 i, CallHelper i]
-            [Mov64 r, Mov64 r, Mov32 i, StoreFrame32 r]
-            [Mov64 r, Mov64 r, Mov32 i]
-            [Mov64 r, Rsh64 i, Xor64 r, Add64 r]
-            [Mov64 r, Rsh64 i, Xor64 r, Mul64 r]
-            [Mov64 r, Rsh64 i, Xor64 r]
-            [Mov64 r, Rsh64 i]
-            [Mov64 r, StoreFrame64 r, Load32 r, And32 i]
-            [Mul64 i, Add64 r, Load64 r, StoreFrame64 r]
+            [Mov64 r, LoadFrame32 r, Mov32 i, CallHelper i, LoadFrame64 r, LoadFrame64 r,
+                JumpNe64 i]
+            [Mov64 r, Mov64 r, Mov32 i, StoreFrame32 r, Load32 r, Mov32 r, And32 i, Mul64 i]
+            [Mov64 r, Mov64 r]
+            [Mov64 r, StoreFrame64 r, Load32 r, And32 i, JumpNe32 i]
+            [Mul32 i, StoreFrame32 r, Add32 r, Add32 i, JumpGt32 i, Load32 r, And32 i, JumpNe32 i]
+            [Mul64 r, LoadImm64 i, LoadFrame64 r, And64 r, Mov32 i, Mov32 i, JumpEq64 i]
             [Mul64 r, Mov64 r, Rsh64 i, Xor64 r]
-            [Mul64 r, Mov64 r, Rsh64 i]
-            [Mul64 r, Xor64 r, Mov64 r, Rsh64 i]
-            [Mul64 r, Xor64 r, Mov64 r]
-            [Rsh64 i, StoreFrame64 r, Mov32 r, And32 i]
-            [Rsh64 i, Xor32 r, Or32 i, Swap16 i]
-            [Rsh64 i, Xor64 r, Mul64 r, Mov64 r]
-            [Rsh64 i, Xor64 r, Mul64 r]
-            [Rsh64 i, Xor64 r]
-            [Store64 r, LoadFrame64 r, Store64 r, LoadFrame64 r]
-            [Store64 r, LoadFrame64 r, Store64 r]
-            [StoreFrame32 r, Load32 r, Load64 r, Mov64 r]
-            [StoreFrame32 r, Load32 r]
-            [StoreFrame32 r, Mov64 r, Add64 i, LoadImm64 i]
-            [StoreFrame32 r, Mov64 r, Add64 i]
-            [StoreFrame64 r, And32 i, JumpNe32 i, Load16 r]
-            [StoreFrame64 r, CallHelper i, LoadFrame64 r, Mov64 r]
-            [StoreFrame64 r, Load32 r, And32 i, JumpNe32 i]
-            [StoreFrame64 r, Load64 r, StoreFrame64 r, Load64 r]
-            [StoreFrame64 r, Load64 r, StoreFrame64 r]
-            [StoreFrame64 r, Load64 r]
-            [StoreFrame64 r, LoadFrame64 r, StoreFrame64 r, LoadFrame64 r]
-            [StoreFrame64 r, LoadFrame64 r, StoreFrame64 r]
+            [Or64 r, JumpNe64 r, LoadImm64 i, Mov64 r, And64 r, Load64 r, Load32 r, JumpEq64 i]
+            [Or64 r, Load16 r, StoreFrame32 r, Load8 r, StoreFrame32 r, LoadFrame64 r, Load8 r,
+                StoreFrame64 r]
+            [Or64 r, Mov32 i, JumpEq64 i, StoreFrame64 r, StoreFrame64 r, LoadFrame64 r, Mov32 r,
+                StoreFrame64 r]
+            [Or64 r, Mov64 r, JumpEq64 i]
+            [Rsh32 i, And32 r, Load32 r]
+            [Rsh64 i, JumpEq64 i, Mov32 r, StoreFrame64 r, Mov32 r]
+            [Rsh64 i, StoreFrame64 r, Mov32 r, And32 i, Mov32 i, JumpEq64 i, Mov32 r, Or32 i]
+            [Rsh64 i, Xor32 r, Or32 i, Swap16 i, LoadFrame64 r, Mov32 r, And32 i]
+            [Store32 r, Mov32 i, Jump i]
+            [Store8 r, Or32 i, Swap32 i, Store32 r, Swap16 i, Store16 r, Load64 r, Store64 r]
+            [Store8 r, Swap32 i, Store32 r, Swap16 i, Store16 r, JumpEq64 i]
+            [StoreFrame32 r, Load32 r, Load64 r, Mov64 r, Swap16 i, LoadFrame64 r, Mov64 r,
+                LoadFrame64 r]
+            [StoreFrame32 r, LoadImm64 i, Mov64 r, And64 r, Mov32 i, JumpEq64 i]
+            [StoreFrame32 r, Mov32 i, Mov32 r, Rsh32 i, Mov32 r, And32 i, JumpEq32 i]
+            [StoreFrame32 r, StoreFrame32 r, Mov32 r, Add32 r, Add32 i, JumpGt32 i, Load32 r,
+                JumpGt32 r]
+            [StoreFrame64 r, JumpEq64 i, Mov64 i, JumpEq64 i, LoadFrame64 r, Lsh64 i, Or64 i]
+            [StoreFrame64 r, Load64 r, StoreFrame64 r, Load64 r, Load64 r, Load64 r, Load64 r,
+                Load64 r]
+            [StoreFrame64 r, Load64 r, StoreFrame64 r, Load64 r, StoreFrame64 r, Load64 r,
+                Load32 r, JumpNe32 r]
+            [StoreFrame64 r, LoadFrame64 r, Load64 r, Load64 r, StoreFrame64 r, StoreFrame64 r]
+            [StoreFrame64 r, LoadFrame64 r, StoreFrame64 r, LoadFrame64 r, StoreFrame64 r,
+                LoadFrame64 r, StoreFrame64 r, LoadFrame64 r]
+            [StoreFrame64 r, LoadImm64 i, Mul64 r]
+            [StoreFrame64 r, StoreFrame64 r, JumpGt32 i, Load32 r, Load8 r, Mov32 r, And32 i,
+                JumpEq32 i]
+            [StoreFrame64 r, StoreFrame64 r, LoadImm64 i, And64 r, JumpEq64 i, Mov32 i,
+                StoreFrame32 r]
             [StoreFrame64 r, StoreFrame64 r]
-            [Swap16 i, Load32 r, Add32 i, JumpNe32 r]
-            [Swap16 i, LoadFrame64 r, Mov64 r, LoadFrame64 r]
-            [Swap32 i, Store32 r, Swap16 i, Store16 r]
-            [Xor32 r, Or32 i, Swap16 i, LoadFrame64 r]
-            [Xor64 r, LoadImm64 i, LoadFrame64 r, Mul64 r]
-            [Xor64 r, Mov64 r, Rsh64 i, Xor64 r]
-            [Xor64 r, Mov64 r, Rsh64 i]
-            [Xor64 r, Mul64 r, Mov64 r, Rsh64 i]
-            [Xor64 r, Mul64 r, Mov64 r]
+            [StoreFrame64 r, Xor64 r, LoadFrame64 r, Load64 r, Mov64 r, JumpEq64 i]
+            [Swap32 i, And32 i, LoadFrame64 r, Load64 r, Xor64 r, LoadImm64 i, LoadFrame64 r,
+                Mul64 r]
+            [Xor32 i, And32 r, JumpNe32 i]
+            [Xor64 r, Rsh32 i, LoadFrame64 r, Xor64 r, Mov64 r, Rsh64 i, Xor64 r, And32 i]
         }
     };
 }
@@ -156,10 +184,10 @@ macro_rules! form {
 }
 pub(crate) use form;
 
-const TABLE: &[u64] = sequences!(table);
+const TABLE: &[u128] = sequences!(table);
 
 /// The codes of a sequence's instructions in one number.
-pub(crate) const fn pack(codes: &[u8]) -> u64 {
+pub(crate) const fn pack(codes: &[u8]) -> u128 {
     let mut packed = 0;
     let mut at = 0;
     while at < codes.len() {
@@ -170,16 +198,14 @@ pub(crate) const fn pack(codes: &[u8]) -> u64 {
 }
 
 /// What a code is in the number of its sequence; no code is 0 there.
-const fn place(code: u8, at: usize) -> u64 {
-    (code as u64 + 1) << (16 * at)
+const fn place(code: u8, at: usize) -> u128 {
+    (code as u128 + 1) << (16 * at)
 }
 
-// A byte has room for no more. That there is one for every byte spares the interpreter a
-// comparison with each dispatch.
-const _: () = assert!(Op::CODES as usize + TABLE.len() == 256);
+const _: () = assert!(Op::CODES as usize + TABLE.len() <= 1 << u8::BITS);
 
 /// The number of a sequence, behind those of all single instructions.
-const fn find(packed: u64) -> Option<u8> {
+const fn find(packed: u128) -> Option<u8> {
     let mut at = 0;
     while at < TABLE.len() {
         if TABLE[at] == packed {
@@ -199,9 +225,9 @@ impl<const OP: u8> Single<OP> {
 }
 
 /// The number of a packed sequence, as a pattern.
-pub(crate) struct Sequence<const PACKED: u64>;
+pub(crate) struct Sequence<const PACKED: u128>;
 
-impl<const PACKED: u64> Sequence<PACKED> {
+impl<const PACKED: u128> Sequence<PACKED> {
     pub(crate) const CODE: u8 = match find(PACKED) {
         Some(code) => code,
         None => 0,

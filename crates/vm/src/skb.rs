@@ -93,18 +93,26 @@ impl Skb {
 
     /// Becomes another frame; allocates only where the frame is longer than any before.
     pub fn reset(&mut self, frame: &[u8], protocol: u16) {
+        self.reset_parts(&[frame], protocol);
+    }
+
+    /// As [`Skb::reset`], of a frame in parts.
+    pub fn reset_parts(&mut self, frame: &[&[u8]], protocol: u16) {
+        let len = frame.iter().map(|part| part.len()).sum();
         let buffer = std::mem::take(&mut self.buffer);
         *self = Self {
             buffer,
             start: HEADROOM,
-            linear_len: frame.len(),
-            network_offset: ETHERNET_LEN.min(frame.len()),
+            linear_len: len,
+            network_offset: ETHERNET_LEN.min(len),
             protocol,
             ..Self::default()
         };
         self.buffer.truncate(HEADROOM);
         self.buffer.resize(HEADROOM, 0);
-        self.buffer.extend_from_slice(frame);
+        for part in frame {
+            self.buffer.extend_from_slice(part);
+        }
     }
 
     /// A packet as it reaches a socket, behind what stood in front of it when it came in: its

@@ -63,7 +63,11 @@ impl VmEngine {
             segments: Vec::new(),
             counted: [0; Reason::COUNT],
         };
-        engine.counted = engine.counters()?;
+        let (machine, counted) = (&mut engine.machine, &mut engine.counted);
+        machine
+            .read_counters(object::COUNTERS, counted)
+            .and_then(|()| machine.watch_counters(object::COUNTERS))
+            .map_err(|error| failed(&error))?;
         Ok(engine)
     }
 
@@ -96,41 +100,42 @@ impl VmEngine {
             .update_map(object::CONFIG, &0u32.to_ne_bytes(), &config.to_bytes())
     }
 
-    fn counters(&self) -> Result<[u64; Reason::COUNT], EngineError> {
-        let mut counters = [0; Reason::COUNT];
-        self.machine
-            .read_counters(object::COUNTERS, &mut counters)
-            .map_err(|error| EngineError::failed(EngineKind::Vm, &error))?;
-        Ok(counters)
-    }
-
     /// The reason of the run just made, by the counter that it raised, in `raised`.
-    fn reason(&mut self, raised: &mut [u64; Reason::COUNT]) -> Result<Option<Reason>, EngineError> {
-        let now = self.counters()?;
-        let mut reason = None;
-        for (known, (now, before)) in Reason::ALL.iter().zip(now.iter().zip(self.counted)) {
-            if let Some(count) = raised.get_mut(*known as usize) {
-                *count += now - before;
-            }
-            if *now == before + 1 && reason.is_none() {
-                reason = Some(*known);
+    fn reason(&mut self, raised: &mut [u64; Reason::COUNT]) -> Option<Reason> {
+        let mut reason: Option<usize> = None;
+        while let Some((at, now)) = self.machine.take_written() {
+            let (Some(counted), Some(raised)) = (self.counted.get_mut(at), raised.get_mut(at))
+            else {
+                continue;
+            };
+            let by = now.wrapping_sub(*counted);
+            (*counted, *raised) = (now, raised.wrapping_add(by));
+            if by == 1 {
+                reason = Some(reason.map_or(at, |first| first.min(at)));
             }
         }
-        self.counted = now;
-        Ok(reason)
+        reason.and_then(|at| Reason::ALL.get(at).copied())
     }
 
-    fn load_frame(&mut self, ethertype: u16, packet: &[u8], flow: Option<FlowId>) {
-        self.frame.clear();
-        self.frame.extend_from_slice(&ETHERNET_ADDRESSES);
-        self.frame.extend_from_slice(&ethertype.to_be_bytes());
-        self.frame.extend_from_slice(packet);
-        self.reload(ethertype, flow);
+    /// Makes the skb of a packet.
+    fn load_packet(&mut self, ethertype: u16, packet: &[u8], flow: Option<FlowId>) {
+        let mut header = [0; ETHERNET_LEN];
+        if let Some((addresses, place)) = header.split_last_chunk_mut() {
+            addresses.copy_from_slice(&ETHERNET_ADDRESSES);
+            *place = ethertype.to_be_bytes();
+        }
+        self.skb.reset_parts(&[&header, packet], ethertype);
+        self.dress(flow);
     }
 
     /// Makes the skb of the frame in hand.
-    fn reload(&mut self, ethertype: u16, flow: Option<FlowId>) {
+    fn load_frame(&mut self, ethertype: u16, flow: Option<FlowId>) {
         self.skb.reset(&self.frame, ethertype);
+        self.dress(flow);
+    }
+
+    /// Gives the skb a flow's socket.
+    fn dress(&mut self, flow: Option<FlowId>) {
         let socket = flow.and_then(|flow| self.sockets.get(flow.index()).copied().flatten());
         let socket = socket.map(|(socket, _)| socket);
         self.skb.socket = socket;
@@ -143,9 +148,7 @@ impl VmEngine {
             .machine
             .run_tc(object::EGRESS, &mut self.skb)
             .map_err(trouble)?;
-        let reason = self
-            .reason(&mut outcomes.counters)
-            .map_err(Trouble::Engine)?;
+        let reason = self.reason(&mut outcomes.counters);
         let mut made = 0;
         if let Some(redirect) = run.redirect {
             if redirect.direction == vm::Direction::Ingress {
@@ -157,7 +160,7 @@ impl VmEngine {
                 made = gso::segment(&self.skb, &mut |frame: &[u8]| {
                     emit(frames, Port::Wire, frame)
                 })
-                .map_err(|error| Trouble::Event(super::chain(&error)))?;
+                .map_err(|error| Trouble(super::chain(&error)))?;
             } else {
                 emit(frames, Port::Wire, self.skb.data());
             }
@@ -172,13 +175,12 @@ impl VmEngine {
     fn told(&mut self, outcomes: &mut Outcomes) -> Result<(), Trouble> {
         self.frame.clear();
         self.frame.extend_from_slice(self.skb.data());
-        self.reload(ethertype_of(&self.frame), None);
+        self.load_frame(ethertype_of(&self.frame), None);
         let run = self
             .machine
             .run_tc(object::INGRESS, &mut self.skb)
             .map_err(trouble)?;
-        self.reason(&mut outcomes.counters)
-            .map_err(Trouble::Engine)?;
+        self.reason(&mut outcomes.counters);
         if run.action != TC_ACT_SHOT {
             emit(&mut outcomes.frames, Port::Delivered, self.skb.data());
         }
@@ -193,7 +195,7 @@ impl VmEngine {
         gso: Option<&Gso>,
         outcomes: &mut Outcomes,
     ) -> Result<Outcome, Trouble> {
-        self.load_frame(ethertype, packet, Some(flow));
+        self.load_packet(ethertype, packet, Some(flow));
         self.skb.gso = gso.map(|gso| translate(gso, ethertype));
         let mut outcome = Outcome::default();
         if gso.is_none() || self.spec.segmentation == Segmentation::GsoAware {
@@ -204,11 +206,11 @@ impl VmEngine {
         let mut segments = std::mem::take(&mut self.segments);
         segments.clear();
         let cut = gso::segment(&self.skb, &mut |frame: &[u8]| segments.push(frame.to_vec()));
-        outcome.segments = cut.map_err(|error| Trouble::Event(super::chain(&error)))?;
+        outcome.segments = cut.map_err(|error| Trouble(super::chain(&error)))?;
         for segment in &segments {
             self.frame.clear();
             self.frame.extend_from_slice(segment);
-            self.reload(ethertype, Some(flow));
+            self.load_frame(ethertype, Some(flow));
             let done = self.transmit(outcomes)?;
             outcome.reason = outcome.reason.or(done.reason);
         }
@@ -295,18 +297,16 @@ impl VmEngine {
             Event::Policy(at) => {
                 if let Some(policy) = self.spec.policies.get(*at).cloned() {
                     self.set_policy(&policy)
-                        .map_err(|error| Trouble::Event(super::chain(&error)))?;
+                        .map_err(|error| Trouble(super::chain(&error)))?;
                 }
             }
             Event::Ingress { ethertype, packet } => {
-                self.load_frame(*ethertype, batch.bytes(packet), None);
+                self.load_packet(*ethertype, batch.bytes(packet), None);
                 let run = self
                     .machine
                     .run_tc(object::INGRESS, &mut self.skb)
                     .map_err(trouble)?;
-                outcome.reason = self
-                    .reason(&mut outcomes.counters)
-                    .map_err(Trouble::Engine)?;
+                outcome.reason = self.reason(&mut outcomes.counters);
                 if run.action != TC_ACT_SHOT {
                     emit(&mut outcomes.frames, Port::Delivered, self.skb.data());
                 }
@@ -318,7 +318,7 @@ impl VmEngine {
     fn socket(&self, flow: FlowId) -> Result<vm::SocketId, Trouble> {
         let socket = self.sockets.get(flow.index()).copied().flatten();
         let socket = socket.map(|(socket, _)| socket);
-        socket.ok_or_else(|| Trouble::Event(format!("flow {} has no socket", flow.0)))
+        socket.ok_or_else(|| Trouble(format!("flow {} has no socket", flow.0)))
     }
 
     fn cgroup(&self, flow: FlowId) -> CgroupId {
@@ -332,13 +332,11 @@ struct Transmitted {
     segments: u32,
 }
 
-enum Trouble {
-    Event(String),
-    Engine(EngineError),
-}
+/// What an event met.
+struct Trouble(String);
 
 fn trouble(fault: vm::Fault) -> Trouble {
-    Trouble::Event(super::chain(&fault))
+    Trouble(super::chain(&fault))
 }
 
 fn translate(gso: &Gso, ethertype: u16) -> vm::Gso {
@@ -383,8 +381,7 @@ impl Engine for VmEngine {
                     outcome.frames = first..outcomes.frames.len();
                     outcomes.push(outcome);
                 }
-                Err(Trouble::Engine(error)) => return Err(error),
-                Err(Trouble::Event(what)) => {
+                Err(Trouble(what)) => {
                     outcomes.faults.push(Fault { event: at, what });
                     outcomes.push(Outcome::default());
                 }

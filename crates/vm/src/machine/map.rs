@@ -84,6 +84,29 @@ impl Machine {
         Ok(())
     }
 
+    /// From now on, remembers which values of this array of `u64` are written, by whomever, for
+    /// [`Machine::take_written`]; one map at a time.
+    ///
+    /// # Errors
+    /// As [`Machine::counters`].
+    pub fn watch_counters(&mut self, map: &str) -> Result<(), MapError> {
+        let index = self.map_index(map)?;
+        check_len(map, 8, self.maps[index].value_len)?;
+        self.memory.watch(index);
+        self.watched = Some(index);
+        Ok(())
+    }
+
+    /// A value of the map under watch that was written since it was last taken, and its index;
+    /// in no order, each once.
+    #[inline]
+    pub fn take_written(&mut self) -> Option<(usize, u64)> {
+        let slot = self.memory.take_written()?;
+        let value = self.maps.get(self.watched?)?.value(slot, &self.memory);
+        let value = value.first_chunk().copied().map_or(0, u64::from_le_bytes);
+        Some((slot as usize, value))
+    }
+
     /// All entries, keys ascending byte by byte. An array has all its elements, a socket storage
     /// none. Bits of a trie's key behind its prefix are zero.
     ///

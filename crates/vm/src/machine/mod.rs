@@ -51,6 +51,8 @@ pub struct Machine {
     random: u64,
     budget: u64,
     meter: Meter,
+    /// The map whose writes are remembered.
+    watched: Option<usize>,
 }
 
 impl Machine {
@@ -82,6 +84,7 @@ impl Machine {
             random: 0,
             budget: DEFAULT_BUDGET,
             meter: Meter::default(),
+            watched: None,
         }
     }
 
