@@ -121,19 +121,19 @@ impl Op {
     /// How many have two forms.
     const TWO_FORMS: u8 = Self::Neg64 as u8;
     /// How many codes there are.
-    pub(crate) const CODES: u8 = Self::Invalid.code(true) + 1;
+    pub(crate) const CODES: u16 = Self::Invalid.code(true) + 1;
 
     /// As it stands in [`Insn::code`]; `immediate`: the form, where there are two.
-    pub(crate) const fn code(self, immediate: bool) -> u8 {
+    pub(crate) const fn code(self, immediate: bool) -> u16 {
         Self::number_code(self as u8, immediate)
     }
 
     /// As [`Op::code`], by the operation's number.
-    pub(crate) const fn number_code(number: u8, immediate: bool) -> u8 {
+    pub(crate) const fn number_code(number: u8, immediate: bool) -> u16 {
         if number < Self::TWO_FORMS {
-            number * 2 + immediate as u8
+            number as u16 * 2 + immediate as u16
         } else {
-            number + Self::TWO_FORMS
+            number as u16 + Self::TWO_FORMS as u16
         }
     }
 }
@@ -176,7 +176,7 @@ impl Atomic {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Insn {
     /// What is dispatched on: [`Op::code`], or that of a sequence ([`crate::sequence`]).
-    pub(crate) code: u8,
+    pub(crate) code: u16,
     pub(crate) dst: u8,
     pub(crate) src: u8,
     /// Loads, stores: the offset. Jumps, local calls: the target's slot.

@@ -10,7 +10,7 @@ use crate::fault::{Access, FaultKind};
 use crate::insn::{Atomic, Insn, Op};
 use crate::memory::{Memory, STACK_FRAMES, context_address, frame_place, frame_pointer};
 use crate::object::Program;
-use crate::sequence::{Sequence, Single, Window, form, pack, sequences};
+use crate::sequence::{Sequence, Single, Window, form, pack, sequences, step};
 
 /// What a run cost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -119,7 +119,8 @@ impl Cpu {
     )]
     #[expect(
         unreachable_code,
-        reason = "some instructions never go on by themselves"
+        unused_variables,
+        reason = "some instructions never go on by themselves, or have no operand"
     )]
     #[inline(never)]
     fn execute<const FAR: bool>(
@@ -135,7 +136,7 @@ impl Cpu {
         let mut ahead = self.meter.instructions.wrapping_sub(pc as u64);
         macro_rules! r {
             ($index:expr) => {
-                self.registers[usize::from($index)]
+                self.registers[$index as usize]
             };
         }
         // The instruction at hand counts, unless nothing of it was done.
@@ -166,66 +167,66 @@ impl Cpu {
             }};
         }
         macro_rules! operand {
-            ($i:ident r) => {
-                r!($i.src)
+            ($i:ident $s:tt r) => {
+                r!($s)
             };
-            ($i:ident i) => {
+            ($i:ident $s:tt i) => {
                 $i.imm
             };
         }
         macro_rules! alu64 {
-            ($i:ident $form:ident, |$a:ident, $b:ident| $value:expr) => {{
-                let ($a, $b) = (r!($i.dst), operand!($i $form));
-                r!($i.dst) = $value;
+            ($i:ident $d:tt $s:tt $form:ident, |$a:ident, $b:ident| $value:expr) => {{
+                let ($a, $b) = (r!($d), operand!($i $s $form));
+                r!($d) = $value;
             }};
         }
         macro_rules! alu32 {
-            ($i:ident $form:ident, |$a:ident, $b:ident| $value:expr) => {{
-                let ($a, $b) = (r!($i.dst) as u32, operand!($i $form) as u32);
-                r!($i.dst) = u64::from($value);
+            ($i:ident $d:tt $s:tt $form:ident, |$a:ident, $b:ident| $value:expr) => {{
+                let ($a, $b) = (r!($d) as u32, operand!($i $s $form) as u32);
+                r!($d) = u64::from($value);
             }};
         }
         macro_rules! load {
-            ($i:ident, $bytes:literal, $convert:expr) => {{
-                let address = r!($i.src).wrapping_add(offset($i));
+            ($i:ident $d:tt $s:tt, $bytes:literal, $convert:expr) => {{
+                let address = r!($s).wrapping_add(offset($i));
                 match memory.load::<$bytes>(address) {
-                    Some(bytes) => r!($i.dst) = $convert(bytes),
+                    Some(bytes) => r!($d) = $convert(bytes),
                     None => fault!(memory_fault(address, $bytes, Access::Read)),
                 }
             }};
         }
         macro_rules! store {
-            ($i:ident $form:ident, $bytes:literal, $ty:ty) => {{
-                let address = r!($i.dst).wrapping_add(offset($i));
-                let value = (operand!($i $form) as $ty).to_le_bytes();
+            ($i:ident $d:tt $s:tt $form:ident, $bytes:literal, $ty:ty) => {{
+                let address = r!($d).wrapping_add(offset($i));
+                let value = (operand!($i $s $form) as $ty).to_le_bytes();
                 if memory.store::<$bytes>(address, value).is_none() {
                     fault!(memory_fault(address, $bytes, Access::Write));
                 }
             }};
         }
         macro_rules! load_frame {
-            ($i:ident, $ty:ty) => {{
+            ($i:ident $d:tt $s:tt, $ty:ty) => {{
                 let bytes = memory.load_frame(frame, $i.offset);
-                r!($i.dst) = u64::from(<$ty>::from_le_bytes(bytes));
+                r!($d) = u64::from(<$ty>::from_le_bytes(bytes));
             }};
         }
         macro_rules! store_frame {
-            ($i:ident $form:ident, $ty:ty) => {{
-                let value = (operand!($i $form) as $ty).to_le_bytes();
+            ($i:ident $d:tt $s:tt $form:ident, $ty:ty) => {{
+                let value = (operand!($i $s $form) as $ty).to_le_bytes();
                 memory.store_frame(frame, $i.offset, value);
             }};
         }
         macro_rules! atomic {
-            ($i:ident, $bytes:literal, $ty:ty) => {{
+            ($i:ident $d:tt $s:tt, $bytes:literal, $ty:ty) => {{
                 let Some(kind) = Atomic::from_imm($i.imm) else {
                     fault!(FaultKind::Opcode { code: ATOMIC });
                 };
-                let address = r!($i.dst).wrapping_add(offset($i));
+                let address = r!($d).wrapping_add(offset($i));
                 let Some(old) = memory.load::<$bytes>(address) else {
                     fault!(memory_fault(address, $bytes, Access::Read));
                 };
                 let old = <$ty>::from_le_bytes(old);
-                let (operand, expected) = (r!($i.src) as $ty, self.registers[0] as $ty);
+                let (operand, expected) = (r!($s) as $ty, self.registers[0] as $ty);
                 let new = match kind {
                     Atomic::Add | Atomic::FetchAdd => old.wrapping_add(operand),
                     Atomic::Or | Atomic::FetchOr => old | operand,
@@ -241,21 +242,21 @@ impl Cpu {
                 match kind {
                     Atomic::Add | Atomic::Or | Atomic::And | Atomic::Xor => {}
                     Atomic::CompareExchange => self.registers[0] = u64::from(old),
-                    _ => r!($i.src) = u64::from(old),
+                    _ => r!($s) = u64::from(old),
                 }
             }};
         }
         macro_rules! jump64 {
-            ($i:ident $form:ident, |$a:ident, $b:ident| $taken:expr) => {{
-                let ($a, $b) = (r!($i.dst), operand!($i $form));
+            ($i:ident $d:tt $s:tt $form:ident, |$a:ident, $b:ident| $taken:expr) => {{
+                let ($a, $b) = (r!($d), operand!($i $s $form));
                 if $taken {
                     go!($i.offset as usize);
                 }
             }};
         }
         macro_rules! jump32 {
-            ($i:ident $form:ident, |$a:ident, $b:ident| $taken:expr) => {{
-                let ($a, $b) = (r!($i.dst) as u32, operand!($i $form) as u32);
+            ($i:ident $d:tt $s:tt $form:ident, |$a:ident, $b:ident| $taken:expr) => {{
+                let ($a, $b) = (r!($d) as u32, operand!($i $s $form) as u32);
                 if $taken {
                     go!($i.offset as usize);
                 }
@@ -263,98 +264,98 @@ impl Cpu {
         }
         #[rustfmt::skip]
         macro_rules! perform {
-            ($i:ident, Add64 $form:ident) => { alu64!($i $form, |a, b| a.wrapping_add(b)) };
-            ($i:ident, Sub64 $form:ident) => { alu64!($i $form, |a, b| a.wrapping_sub(b)) };
-            ($i:ident, Mul64 $form:ident) => { alu64!($i $form, |a, b| a.wrapping_mul(b)) };
-            ($i:ident, Div64 $form:ident) => { alu64!($i $form, |a, b| a.checked_div(b).unwrap_or(0)) };
-            ($i:ident, SDiv64 $form:ident) => { alu64!($i $form, |a, b| signed_div64(a, b)) };
-            ($i:ident, Or64 $form:ident) => { alu64!($i $form, |a, b| a | b) };
-            ($i:ident, And64 $form:ident) => { alu64!($i $form, |a, b| a & b) };
-            ($i:ident, Lsh64 $form:ident) => { alu64!($i $form, |a, b| a.wrapping_shl(b as u32)) };
-            ($i:ident, Rsh64 $form:ident) => { alu64!($i $form, |a, b| a.wrapping_shr(b as u32)) };
-            ($i:ident, Neg64 $form:ident) => { alu64!($i $form, |a, _b| a.wrapping_neg()) };
-            ($i:ident, Mod64 $form:ident) => { alu64!($i $form, |a, b| a.checked_rem(b).unwrap_or(a)) };
-            ($i:ident, SMod64 $form:ident) => { alu64!($i $form, |a, b| signed_rem64(a, b)) };
-            ($i:ident, Xor64 $form:ident) => { alu64!($i $form, |a, b| a ^ b) };
-            ($i:ident, Mov64 $form:ident) => { alu64!($i $form, |_a, b| b) };
-            ($i:ident, MovSx8To64 $form:ident) => { alu64!($i r, |_a, b| i64::from(b as i8).cast_unsigned()) };
-            ($i:ident, MovSx16To64 $form:ident) => { alu64!($i r, |_a, b| i64::from(b as i16).cast_unsigned()) };
-            ($i:ident, MovSx32To64 $form:ident) => { alu64!($i r, |_a, b| i64::from(b as i32).cast_unsigned()) };
-            ($i:ident, Arsh64 $form:ident) => { alu64!($i $form, |a, b| a.cast_signed().wrapping_shr(b as u32).cast_unsigned()) };
-            ($i:ident, Add32 $form:ident) => { alu32!($i $form, |a, b| a.wrapping_add(b)) };
-            ($i:ident, Sub32 $form:ident) => { alu32!($i $form, |a, b| a.wrapping_sub(b)) };
-            ($i:ident, Mul32 $form:ident) => { alu32!($i $form, |a, b| a.wrapping_mul(b)) };
-            ($i:ident, Div32 $form:ident) => { alu32!($i $form, |a, b| a.checked_div(b).unwrap_or(0)) };
-            ($i:ident, SDiv32 $form:ident) => { alu32!($i $form, |a, b| signed_div32(a, b)) };
-            ($i:ident, Or32 $form:ident) => { alu32!($i $form, |a, b| a | b) };
-            ($i:ident, And32 $form:ident) => { alu32!($i $form, |a, b| a & b) };
-            ($i:ident, Lsh32 $form:ident) => { alu32!($i $form, |a, b| a.wrapping_shl(b)) };
-            ($i:ident, Rsh32 $form:ident) => { alu32!($i $form, |a, b| a.wrapping_shr(b)) };
-            ($i:ident, Neg32 $form:ident) => { alu32!($i $form, |a, _b| a.wrapping_neg()) };
-            ($i:ident, Mod32 $form:ident) => { alu32!($i $form, |a, b| a.checked_rem(b).unwrap_or(a)) };
-            ($i:ident, SMod32 $form:ident) => { alu32!($i $form, |a, b| signed_rem32(a, b)) };
-            ($i:ident, Xor32 $form:ident) => { alu32!($i $form, |a, b| a ^ b) };
-            ($i:ident, Mov32 $form:ident) => { alu32!($i $form, |_a, b| b) };
-            ($i:ident, MovSx8To32 $form:ident) => { alu32!($i r, |_a, b| i32::from(b as i8).cast_unsigned()) };
-            ($i:ident, MovSx16To32 $form:ident) => { alu32!($i r, |_a, b| i32::from(b as i16).cast_unsigned()) };
-            ($i:ident, Arsh32 $form:ident) => { alu32!($i $form, |a, b| a.cast_signed().wrapping_shr(b).cast_unsigned()) };
-            ($i:ident, Truncate16 $form:ident) => { alu64!($i $form, |a, _b| a & 0xffff) };
-            ($i:ident, Truncate32 $form:ident) => { alu64!($i $form, |a, _b| a & 0xffff_ffff) };
-            ($i:ident, Swap16 $form:ident) => { alu64!($i $form, |a, _b| u64::from((a as u16).swap_bytes())) };
-            ($i:ident, Swap32 $form:ident) => { alu64!($i $form, |a, _b| u64::from((a as u32).swap_bytes())) };
-            ($i:ident, Swap64 $form:ident) => { alu64!($i $form, |a, _b| a.swap_bytes()) };
-            ($i:ident, Load8 $form:ident) => { load!($i, 1, |b| u64::from(u8::from_le_bytes(b))) };
-            ($i:ident, Load16 $form:ident) => { load!($i, 2, |b| u64::from(u16::from_le_bytes(b))) };
-            ($i:ident, Load32 $form:ident) => { load!($i, 4, |b| u64::from(u32::from_le_bytes(b))) };
-            ($i:ident, Load64 $form:ident) => { load!($i, 8, u64::from_le_bytes) };
-            ($i:ident, LoadSx8 $form:ident) => { load!($i, 1, |b| i64::from(i8::from_le_bytes(b)).cast_unsigned()) };
-            ($i:ident, LoadSx16 $form:ident) => { load!($i, 2, |b| i64::from(i16::from_le_bytes(b)).cast_unsigned()) };
-            ($i:ident, LoadSx32 $form:ident) => { load!($i, 4, |b| i64::from(i32::from_le_bytes(b)).cast_unsigned()) };
-            ($i:ident, Store8 $form:ident) => { store!($i $form, 1, u8) };
-            ($i:ident, Store16 $form:ident) => { store!($i $form, 2, u16) };
-            ($i:ident, Store32 $form:ident) => { store!($i $form, 4, u32) };
-            ($i:ident, Store64 $form:ident) => { store!($i $form, 8, u64) };
-            ($i:ident, LoadFrame8 $form:ident) => { load_frame!($i, u8) };
-            ($i:ident, LoadFrame16 $form:ident) => { load_frame!($i, u16) };
-            ($i:ident, LoadFrame32 $form:ident) => { load_frame!($i, u32) };
-            ($i:ident, LoadFrame64 $form:ident) => { load_frame!($i, u64) };
-            ($i:ident, StoreFrame8 $form:ident) => { store_frame!($i $form, u8) };
-            ($i:ident, StoreFrame16 $form:ident) => { store_frame!($i $form, u16) };
-            ($i:ident, StoreFrame32 $form:ident) => { store_frame!($i $form, u32) };
-            ($i:ident, StoreFrame64 $form:ident) => { store_frame!($i $form, u64) };
-            ($i:ident, Atomic32 $form:ident) => { atomic!($i, 4, u32) };
-            ($i:ident, Atomic64 $form:ident) => { atomic!($i, 8, u64) };
-            ($i:ident, JumpEq64 $form:ident) => { jump64!($i $form, |a, b| a == b) };
-            ($i:ident, JumpGt64 $form:ident) => { jump64!($i $form, |a, b| a > b) };
-            ($i:ident, JumpGe64 $form:ident) => { jump64!($i $form, |a, b| a >= b) };
-            ($i:ident, JumpSet64 $form:ident) => { jump64!($i $form, |a, b| a & b != 0) };
-            ($i:ident, JumpNe64 $form:ident) => { jump64!($i $form, |a, b| a != b) };
-            ($i:ident, JumpSGt64 $form:ident) => { jump64!($i $form, |a, b| a.cast_signed() > b.cast_signed()) };
-            ($i:ident, JumpSGe64 $form:ident) => { jump64!($i $form, |a, b| a.cast_signed() >= b.cast_signed()) };
-            ($i:ident, JumpLt64 $form:ident) => { jump64!($i $form, |a, b| a < b) };
-            ($i:ident, JumpLe64 $form:ident) => { jump64!($i $form, |a, b| a <= b) };
-            ($i:ident, JumpSLt64 $form:ident) => { jump64!($i $form, |a, b| a.cast_signed() < b.cast_signed()) };
-            ($i:ident, JumpSLe64 $form:ident) => { jump64!($i $form, |a, b| a.cast_signed() <= b.cast_signed()) };
-            ($i:ident, JumpEq32 $form:ident) => { jump32!($i $form, |a, b| a == b) };
-            ($i:ident, JumpGt32 $form:ident) => { jump32!($i $form, |a, b| a > b) };
-            ($i:ident, JumpGe32 $form:ident) => { jump32!($i $form, |a, b| a >= b) };
-            ($i:ident, JumpSet32 $form:ident) => { jump32!($i $form, |a, b| a & b != 0) };
-            ($i:ident, JumpNe32 $form:ident) => { jump32!($i $form, |a, b| a != b) };
-            ($i:ident, JumpSGt32 $form:ident) => { jump32!($i $form, |a, b| a.cast_signed() > b.cast_signed()) };
-            ($i:ident, JumpSGe32 $form:ident) => { jump32!($i $form, |a, b| a.cast_signed() >= b.cast_signed()) };
-            ($i:ident, JumpLt32 $form:ident) => { jump32!($i $form, |a, b| a < b) };
-            ($i:ident, JumpLe32 $form:ident) => { jump32!($i $form, |a, b| a <= b) };
-            ($i:ident, JumpSLt32 $form:ident) => { jump32!($i $form, |a, b| a.cast_signed() < b.cast_signed()) };
-            ($i:ident, JumpSLe32 $form:ident) => { jump32!($i $form, |a, b| a.cast_signed() <= b.cast_signed()) };
-            ($i:ident, Truncate64 $form:ident) => { alu64!($i $form, |a, _b| a) };
-            ($i:ident, LoadImm64 $form:ident) => {{
-                r!($i.dst) = $i.imm;
+            ($i:ident $d:tt $s:tt, Add64 $form:ident) => { alu64!($i $d $s $form, |a, b| a.wrapping_add(b)) };
+            ($i:ident $d:tt $s:tt, Sub64 $form:ident) => { alu64!($i $d $s $form, |a, b| a.wrapping_sub(b)) };
+            ($i:ident $d:tt $s:tt, Mul64 $form:ident) => { alu64!($i $d $s $form, |a, b| a.wrapping_mul(b)) };
+            ($i:ident $d:tt $s:tt, Div64 $form:ident) => { alu64!($i $d $s $form, |a, b| a.checked_div(b).unwrap_or(0)) };
+            ($i:ident $d:tt $s:tt, SDiv64 $form:ident) => { alu64!($i $d $s $form, |a, b| signed_div64(a, b)) };
+            ($i:ident $d:tt $s:tt, Or64 $form:ident) => { alu64!($i $d $s $form, |a, b| a | b) };
+            ($i:ident $d:tt $s:tt, And64 $form:ident) => { alu64!($i $d $s $form, |a, b| a & b) };
+            ($i:ident $d:tt $s:tt, Lsh64 $form:ident) => { alu64!($i $d $s $form, |a, b| a.wrapping_shl(b as u32)) };
+            ($i:ident $d:tt $s:tt, Rsh64 $form:ident) => { alu64!($i $d $s $form, |a, b| a.wrapping_shr(b as u32)) };
+            ($i:ident $d:tt $s:tt, Neg64 $form:ident) => { alu64!($i $d $s $form, |a, _b| a.wrapping_neg()) };
+            ($i:ident $d:tt $s:tt, Mod64 $form:ident) => { alu64!($i $d $s $form, |a, b| a.checked_rem(b).unwrap_or(a)) };
+            ($i:ident $d:tt $s:tt, SMod64 $form:ident) => { alu64!($i $d $s $form, |a, b| signed_rem64(a, b)) };
+            ($i:ident $d:tt $s:tt, Xor64 $form:ident) => { alu64!($i $d $s $form, |a, b| a ^ b) };
+            ($i:ident $d:tt $s:tt, Mov64 $form:ident) => { alu64!($i $d $s $form, |_a, b| b) };
+            ($i:ident $d:tt $s:tt, MovSx8To64 $form:ident) => { alu64!($i $d $s r, |_a, b| i64::from(b as i8).cast_unsigned()) };
+            ($i:ident $d:tt $s:tt, MovSx16To64 $form:ident) => { alu64!($i $d $s r, |_a, b| i64::from(b as i16).cast_unsigned()) };
+            ($i:ident $d:tt $s:tt, MovSx32To64 $form:ident) => { alu64!($i $d $s r, |_a, b| i64::from(b as i32).cast_unsigned()) };
+            ($i:ident $d:tt $s:tt, Arsh64 $form:ident) => { alu64!($i $d $s $form, |a, b| a.cast_signed().wrapping_shr(b as u32).cast_unsigned()) };
+            ($i:ident $d:tt $s:tt, Add32 $form:ident) => { alu32!($i $d $s $form, |a, b| a.wrapping_add(b)) };
+            ($i:ident $d:tt $s:tt, Sub32 $form:ident) => { alu32!($i $d $s $form, |a, b| a.wrapping_sub(b)) };
+            ($i:ident $d:tt $s:tt, Mul32 $form:ident) => { alu32!($i $d $s $form, |a, b| a.wrapping_mul(b)) };
+            ($i:ident $d:tt $s:tt, Div32 $form:ident) => { alu32!($i $d $s $form, |a, b| a.checked_div(b).unwrap_or(0)) };
+            ($i:ident $d:tt $s:tt, SDiv32 $form:ident) => { alu32!($i $d $s $form, |a, b| signed_div32(a, b)) };
+            ($i:ident $d:tt $s:tt, Or32 $form:ident) => { alu32!($i $d $s $form, |a, b| a | b) };
+            ($i:ident $d:tt $s:tt, And32 $form:ident) => { alu32!($i $d $s $form, |a, b| a & b) };
+            ($i:ident $d:tt $s:tt, Lsh32 $form:ident) => { alu32!($i $d $s $form, |a, b| a.wrapping_shl(b)) };
+            ($i:ident $d:tt $s:tt, Rsh32 $form:ident) => { alu32!($i $d $s $form, |a, b| a.wrapping_shr(b)) };
+            ($i:ident $d:tt $s:tt, Neg32 $form:ident) => { alu32!($i $d $s $form, |a, _b| a.wrapping_neg()) };
+            ($i:ident $d:tt $s:tt, Mod32 $form:ident) => { alu32!($i $d $s $form, |a, b| a.checked_rem(b).unwrap_or(a)) };
+            ($i:ident $d:tt $s:tt, SMod32 $form:ident) => { alu32!($i $d $s $form, |a, b| signed_rem32(a, b)) };
+            ($i:ident $d:tt $s:tt, Xor32 $form:ident) => { alu32!($i $d $s $form, |a, b| a ^ b) };
+            ($i:ident $d:tt $s:tt, Mov32 $form:ident) => { alu32!($i $d $s $form, |_a, b| b) };
+            ($i:ident $d:tt $s:tt, MovSx8To32 $form:ident) => { alu32!($i $d $s r, |_a, b| i32::from(b as i8).cast_unsigned()) };
+            ($i:ident $d:tt $s:tt, MovSx16To32 $form:ident) => { alu32!($i $d $s r, |_a, b| i32::from(b as i16).cast_unsigned()) };
+            ($i:ident $d:tt $s:tt, Arsh32 $form:ident) => { alu32!($i $d $s $form, |a, b| a.cast_signed().wrapping_shr(b).cast_unsigned()) };
+            ($i:ident $d:tt $s:tt, Truncate16 $form:ident) => { alu64!($i $d $s $form, |a, _b| a & 0xffff) };
+            ($i:ident $d:tt $s:tt, Truncate32 $form:ident) => { alu64!($i $d $s $form, |a, _b| a & 0xffff_ffff) };
+            ($i:ident $d:tt $s:tt, Swap16 $form:ident) => { alu64!($i $d $s $form, |a, _b| u64::from((a as u16).swap_bytes())) };
+            ($i:ident $d:tt $s:tt, Swap32 $form:ident) => { alu64!($i $d $s $form, |a, _b| u64::from((a as u32).swap_bytes())) };
+            ($i:ident $d:tt $s:tt, Swap64 $form:ident) => { alu64!($i $d $s $form, |a, _b| a.swap_bytes()) };
+            ($i:ident $d:tt $s:tt, Load8 $form:ident) => { load!($i $d $s, 1, |b| u64::from(u8::from_le_bytes(b))) };
+            ($i:ident $d:tt $s:tt, Load16 $form:ident) => { load!($i $d $s, 2, |b| u64::from(u16::from_le_bytes(b))) };
+            ($i:ident $d:tt $s:tt, Load32 $form:ident) => { load!($i $d $s, 4, |b| u64::from(u32::from_le_bytes(b))) };
+            ($i:ident $d:tt $s:tt, Load64 $form:ident) => { load!($i $d $s, 8, u64::from_le_bytes) };
+            ($i:ident $d:tt $s:tt, LoadSx8 $form:ident) => { load!($i $d $s, 1, |b| i64::from(i8::from_le_bytes(b)).cast_unsigned()) };
+            ($i:ident $d:tt $s:tt, LoadSx16 $form:ident) => { load!($i $d $s, 2, |b| i64::from(i16::from_le_bytes(b)).cast_unsigned()) };
+            ($i:ident $d:tt $s:tt, LoadSx32 $form:ident) => { load!($i $d $s, 4, |b| i64::from(i32::from_le_bytes(b)).cast_unsigned()) };
+            ($i:ident $d:tt $s:tt, Store8 $form:ident) => { store!($i $d $s $form, 1, u8) };
+            ($i:ident $d:tt $s:tt, Store16 $form:ident) => { store!($i $d $s $form, 2, u16) };
+            ($i:ident $d:tt $s:tt, Store32 $form:ident) => { store!($i $d $s $form, 4, u32) };
+            ($i:ident $d:tt $s:tt, Store64 $form:ident) => { store!($i $d $s $form, 8, u64) };
+            ($i:ident $d:tt $s:tt, LoadFrame8 $form:ident) => { load_frame!($i $d $s, u8) };
+            ($i:ident $d:tt $s:tt, LoadFrame16 $form:ident) => { load_frame!($i $d $s, u16) };
+            ($i:ident $d:tt $s:tt, LoadFrame32 $form:ident) => { load_frame!($i $d $s, u32) };
+            ($i:ident $d:tt $s:tt, LoadFrame64 $form:ident) => { load_frame!($i $d $s, u64) };
+            ($i:ident $d:tt $s:tt, StoreFrame8 $form:ident) => { store_frame!($i $d $s $form, u8) };
+            ($i:ident $d:tt $s:tt, StoreFrame16 $form:ident) => { store_frame!($i $d $s $form, u16) };
+            ($i:ident $d:tt $s:tt, StoreFrame32 $form:ident) => { store_frame!($i $d $s $form, u32) };
+            ($i:ident $d:tt $s:tt, StoreFrame64 $form:ident) => { store_frame!($i $d $s $form, u64) };
+            ($i:ident $d:tt $s:tt, Atomic32 $form:ident) => { atomic!($i $d $s, 4, u32) };
+            ($i:ident $d:tt $s:tt, Atomic64 $form:ident) => { atomic!($i $d $s, 8, u64) };
+            ($i:ident $d:tt $s:tt, JumpEq64 $form:ident) => { jump64!($i $d $s $form, |a, b| a == b) };
+            ($i:ident $d:tt $s:tt, JumpGt64 $form:ident) => { jump64!($i $d $s $form, |a, b| a > b) };
+            ($i:ident $d:tt $s:tt, JumpGe64 $form:ident) => { jump64!($i $d $s $form, |a, b| a >= b) };
+            ($i:ident $d:tt $s:tt, JumpSet64 $form:ident) => { jump64!($i $d $s $form, |a, b| a & b != 0) };
+            ($i:ident $d:tt $s:tt, JumpNe64 $form:ident) => { jump64!($i $d $s $form, |a, b| a != b) };
+            ($i:ident $d:tt $s:tt, JumpSGt64 $form:ident) => { jump64!($i $d $s $form, |a, b| a.cast_signed() > b.cast_signed()) };
+            ($i:ident $d:tt $s:tt, JumpSGe64 $form:ident) => { jump64!($i $d $s $form, |a, b| a.cast_signed() >= b.cast_signed()) };
+            ($i:ident $d:tt $s:tt, JumpLt64 $form:ident) => { jump64!($i $d $s $form, |a, b| a < b) };
+            ($i:ident $d:tt $s:tt, JumpLe64 $form:ident) => { jump64!($i $d $s $form, |a, b| a <= b) };
+            ($i:ident $d:tt $s:tt, JumpSLt64 $form:ident) => { jump64!($i $d $s $form, |a, b| a.cast_signed() < b.cast_signed()) };
+            ($i:ident $d:tt $s:tt, JumpSLe64 $form:ident) => { jump64!($i $d $s $form, |a, b| a.cast_signed() <= b.cast_signed()) };
+            ($i:ident $d:tt $s:tt, JumpEq32 $form:ident) => { jump32!($i $d $s $form, |a, b| a == b) };
+            ($i:ident $d:tt $s:tt, JumpGt32 $form:ident) => { jump32!($i $d $s $form, |a, b| a > b) };
+            ($i:ident $d:tt $s:tt, JumpGe32 $form:ident) => { jump32!($i $d $s $form, |a, b| a >= b) };
+            ($i:ident $d:tt $s:tt, JumpSet32 $form:ident) => { jump32!($i $d $s $form, |a, b| a & b != 0) };
+            ($i:ident $d:tt $s:tt, JumpNe32 $form:ident) => { jump32!($i $d $s $form, |a, b| a != b) };
+            ($i:ident $d:tt $s:tt, JumpSGt32 $form:ident) => { jump32!($i $d $s $form, |a, b| a.cast_signed() > b.cast_signed()) };
+            ($i:ident $d:tt $s:tt, JumpSGe32 $form:ident) => { jump32!($i $d $s $form, |a, b| a.cast_signed() >= b.cast_signed()) };
+            ($i:ident $d:tt $s:tt, JumpLt32 $form:ident) => { jump32!($i $d $s $form, |a, b| a < b) };
+            ($i:ident $d:tt $s:tt, JumpLe32 $form:ident) => { jump32!($i $d $s $form, |a, b| a <= b) };
+            ($i:ident $d:tt $s:tt, JumpSLt32 $form:ident) => { jump32!($i $d $s $form, |a, b| a.cast_signed() < b.cast_signed()) };
+            ($i:ident $d:tt $s:tt, JumpSLe32 $form:ident) => { jump32!($i $d $s $form, |a, b| a.cast_signed() <= b.cast_signed()) };
+            ($i:ident $d:tt $s:tt, Truncate64 $form:ident) => { alu64!($i $d $s $form, |a, _b| a) };
+            ($i:ident $d:tt $s:tt, LoadImm64 $form:ident) => {{
+                r!($d) = $i.imm;
                 // Two slots, one instruction.
                 pc += 1;
                 ahead = ahead.wrapping_sub(1);
             }};
-            ($i:ident, Jump $form:ident) => { go!($i.offset as usize) };
-            ($i:ident, CallHelper $form:ident) => {{
+            ($i:ident $d:tt $s:tt, Jump $form:ident) => { go!($i.offset as usize) };
+            ($i:ident $d:tt $s:tt, CallHelper $form:ident) => {{
                 self.meter.helpers += 1;
                 // In place: copied, they would be read before their single stores are through.
                 let arguments = arguments(&self.registers);
@@ -364,7 +365,7 @@ impl Cpu {
                 }
                 self.registers[1..6].fill(CLOBBERED);
             }};
-            ($i:ident, CallLocal $form:ident) => {{
+            ($i:ident $d:tt $s:tt, CallLocal $form:ident) => {{
                 if self.depth + 1 >= STACK_FRAMES {
                     fault!(FaultKind::Depth {
                         limit: STACK_FRAMES
@@ -381,8 +382,7 @@ impl Cpu {
                 memory.open_frame(self.depth);
                 go!($i.offset as usize);
             }};
-            ($i:ident, Exit $form:ident) => {{
-                let _ = $i;
+            ($i:ident $d:tt $s:tt, Exit $form:ident) => {{
                 if self.depth == 0 {
                     stop!(Ok(Stop::Exited(self.registers[0])), 1);
                 }
@@ -395,33 +395,42 @@ impl Cpu {
                 go!(caller.return_to);
             }};
         }
-        // What is left of a sequence.
+        // One after the other; where one goes on elsewhere, what follows is not reached.
         macro_rules! steps {
-            ($at:ident; $op:ident $form:ident) => {{
-                let [insn, ..] = $at;
-                perform!(insn, $op $form);
-                // Where it went on by itself, it is not here.
-                pc += 1;
-            }};
-            ($at:ident; $op:ident $form:ident $($rest:tt)+) => {{
+            ($at:expr;) => {};
+            ($at:expr; $op:ident $form:ident $d:tt $s:tt $($rest:tt)*) => {{
                 let [insn, after @ ..] = $at;
-                perform!(insn, $op $form);
+                perform!(insn $d $s, $op $form);
                 pc += 1;
-                steps!(after; $($rest)+);
+                steps!(after; $($rest)*);
             }};
         }
         // Every instruction by itself, and every sequence.
         macro_rules! dispatch {
             (
                 $at:ident; $($two:ident)*; $($one:ident)*;
-                $([$($op:ident $form:ident),*])*
+                $([$($op:ident $form:ident $d:literal $s:literal),*])*
             ) => {
                 match $at[0].code {
-                    $(<Single<{ Op::$two as u8 }>>::REGISTER => steps!($at; $two r),
-                    <Single<{ Op::$two as u8 }>>::IMMEDIATE => steps!($at; $two i),)*
-                    $(<Single<{ Op::$one as u8 }>>::IMMEDIATE => steps!($at; $one i),)*
-                    $(<Sequence<{ pack(&[$(Op::$op.code(form!($form))),*]) }>>::CODE if FAR => {
-                        steps!($at; $($op $form)*);
+                    $(<Single<{ Op::$two as u8 }>>::REGISTER => {
+                        let [insn, ..] = $at;
+                        perform!(insn (insn.dst) (insn.src), $two r);
+                        pc += 1;
+                    }
+                    <Single<{ Op::$two as u8 }>>::IMMEDIATE => {
+                        let [insn, ..] = $at;
+                        perform!(insn (insn.dst) (insn.src), $two i);
+                        pc += 1;
+                    })*
+                    $(<Single<{ Op::$one as u8 }>>::IMMEDIATE => {
+                        let [insn, ..] = $at;
+                        perform!(insn (insn.dst) (insn.src), $one i);
+                        pc += 1;
+                    })*
+                    $(<Sequence<{
+                        pack(&[$(step(Op::$op.code(form!($form)), $d, $s)),*])
+                    }>>::CODE if FAR => {
+                        steps!($at; $($op $form $d $s)*);
                     })*
                     _ => fault!(FaultKind::Opcode {
                         code: $at[0].imm as u8

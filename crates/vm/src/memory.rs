@@ -8,8 +8,12 @@
 //! What programs touch most, the context and the packet, is looked for first and in place; the
 //! other regions are found by their number.
 
+mod region;
+
 use crate::skb::Skb;
 use crate::socket::{bpf_sock, bpf_tcp_sock};
+pub(crate) use region::Protection;
+use region::{Region, stride};
 
 const PACKET: usize = 0;
 const STACK: usize = 1;
@@ -74,54 +78,6 @@ pub(crate) fn map_of_handle(handle: u64) -> Option<usize> {
 /// The address of the first value of the map with this pretended descriptor.
 pub(crate) fn map_region_address(descriptor: u32) -> u64 {
     (u64::from(descriptor).wrapping_add(FIRST_MAP as u64 - 1)) << 32
-}
-
-/// Whether a program may write a region.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Protection {
-    ReadOnly,
-    ReadWrite,
-}
-
-/// Objects of one size, each followed by a red zone.
-#[derive(Clone, Debug)]
-struct Region {
-    bytes: Vec<u8>,
-    /// Distance of two objects, less one.
-    stride_mask: u32,
-    /// Length of an object.
-    object_len: u32,
-    protection: Protection,
-}
-
-impl Region {
-    fn objects(len: usize, count: usize, protection: Protection) -> Self {
-        let stride = stride(len);
-        Self {
-            bytes: vec![0; stride * count],
-            stride_mask: u32::try_from(stride - 1).unwrap_or(u32::MAX),
-            object_len: u32::try_from(len).unwrap_or(u32::MAX),
-            protection,
-        }
-    }
-
-    /// The number of the object at an address.
-    fn object(&self, address: u64) -> u32 {
-        let shift = self.stride_mask.trailing_ones();
-        (address as u32).checked_shr(shift).unwrap_or(0)
-    }
-
-    #[inline(always)]
-    fn locate(&self, address: u64, len: usize) -> Option<usize> {
-        let offset = address as u32;
-        let within = u64::from(offset & self.stride_mask) + len as u64;
-        (within <= u64::from(self.object_len)).then_some(offset as usize)
-    }
-}
-
-/// Bytes from one object to the next: a power of two with room for a red zone.
-fn stride(len: usize) -> usize {
-    (len + 8).next_power_of_two()
 }
 
 /// All that a program can reach.
@@ -215,8 +171,7 @@ impl Memory {
     #[inline(always)]
     fn in_region(&self, address: u64, len: usize) -> Option<&[u8]> {
         let region = self.regions.get((address >> 32) as usize)?;
-        let at = region.locate(address, len)?;
-        region.bytes.get(at..at + len)
+        region.read(address, len)
     }
 
     /// Writes `N` bytes, or nothing if the program may not.
@@ -309,14 +264,12 @@ impl Memory {
             }
             _ => {
                 let region = self.regions.get_mut(id)?;
-                let at = region.locate(address, len)?;
-                if region.protection == Protection::ReadOnly {
-                    return None;
-                }
+                let object = region.object(address);
+                let bytes = region.write(address, len)?;
                 if self.watched == Some(id) {
-                    note(&mut self.written, region.object(address));
+                    note(&mut self.written, object);
                 }
-                region.bytes.get_mut(at..at + len)
+                Some(bytes)
             }
         }
     }
@@ -387,12 +340,12 @@ impl Memory {
 
     /// The bytes of a socket's `bpf_sock`, made where they do not exist.
     pub(crate) fn socket_mut(&mut self, slot: u32) -> &mut [u8] {
-        object_mut(&mut self.regions[SOCKETS], bpf_sock::LEN, slot)
+        self.regions[SOCKETS].value_mut(bpf_sock::LEN, slot)
     }
 
     /// The bytes of a socket's `bpf_tcp_sock`, made where they do not exist.
     pub(crate) fn tcp_socket_mut(&mut self, slot: u32) -> &mut [u8] {
-        object_mut(&mut self.regions[TCP_SOCKETS], bpf_tcp_sock::LEN, slot)
+        self.regions[TCP_SOCKETS].value_mut(bpf_tcp_sock::LEN, slot)
     }
 
     /// Adds a map's region of `count` values; it belongs to the next map index.
@@ -421,10 +374,9 @@ impl Memory {
 
     /// A map's value, to read from outside.
     pub(crate) fn map_value(&self, map: usize, value_len: usize, slot: u32) -> &[u8] {
-        let at = slot as usize * stride(value_len);
         self.regions
             .get(FIRST_MAP + map)
-            .and_then(|region| region.bytes.get(at..at + value_len))
+            .and_then(|region| region.value(value_len, slot))
             .unwrap_or_default()
     }
 
@@ -434,7 +386,7 @@ impl Memory {
             note(&mut self.written, slot);
         }
         match self.regions.get_mut(FIRST_MAP + map) {
-            Some(region) => object_mut(region, value_len, slot),
+            Some(region) => region.value_mut(value_len, slot),
             None => &mut [],
         }
     }
@@ -461,14 +413,6 @@ fn in_stack(address: u64, len: usize) -> Option<usize> {
 #[inline(always)]
 fn frame_index(frame: u32, offset: u32) -> usize {
     frame.wrapping_add(offset) as usize % STACK_LEN
-}
-
-fn object_mut(region: &mut Region, len: usize, slot: u32) -> &mut [u8] {
-    let at = slot as usize * stride(len);
-    if region.bytes.len() < at + stride(len) {
-        region.bytes.resize(at + stride(len), 0);
-    }
-    &mut region.bytes[at..at + len]
 }
 
 fn context_allows(writable: u64, at: usize, len: usize) -> bool {

@@ -2,7 +2,7 @@
 //! pretended map descriptors, counted from 1 in the order of the maps' names.
 
 use crate::fault::LoadError;
-use crate::insn::decode;
+use crate::insn::{Insn, decode};
 use crate::map::Definition;
 use crate::sequence::{self, Window};
 use aya_obj::{Map, Object};
@@ -27,12 +27,18 @@ impl Program {
     }
 
     fn new(name: &str, raw: &[aya_obj::generated::bpf_insn], lines: Vec<(u32, u32)>) -> Self {
-        let code = decode(raw);
+        Self {
+            lines,
+            ..Self::from_code(name, &decode(raw))
+        }
+    }
+
+    pub(crate) fn from_code(name: &str, code: &[Insn]) -> Self {
         Self {
             name: name.to_owned(),
-            joined: sequence::join(&code),
-            code: sequence::single(&code),
-            lines,
+            joined: sequence::join(code),
+            code: sequence::single(code),
+            lines: Vec::new(),
         }
     }
 

@@ -10,6 +10,7 @@ mod map;
 mod memory;
 mod option;
 mod room;
+mod sequence;
 
 use crate::fault::FaultKind;
 use crate::machine::Machine;
