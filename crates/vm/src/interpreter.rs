@@ -6,11 +6,14 @@
 //! runs sequences ([`crate::sequence`]) and looks at the limit only where a program could go
 //! round in circles; near the limit, single instructions.
 
+mod division;
+
 use crate::fault::{Access, FaultKind};
 use crate::insn::{Atomic, Insn, Op};
 use crate::memory::{Memory, STACK_FRAMES, context_address, frame_place, frame_pointer};
 use crate::object::Program;
 use crate::sequence::{Sequence, Single, Window, form, pack, sequences, step};
+use division::{signed_div32, signed_div64, signed_rem32, signed_rem64};
 
 /// What a run cost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -110,6 +113,26 @@ impl Cpu {
             }
         }
         self.execute::<false>(&program.code, memory, helpers, limit)
+    }
+
+    /// As [`Cpu::run`], one instruction after the other, noting the slot of each.
+    pub(crate) fn run_noting(
+        &mut self,
+        program: &Program,
+        memory: &mut Memory,
+        helpers: &mut impl Helpers,
+        limit: u64,
+        executed: &mut Vec<usize>,
+    ) -> Result<Stop, FaultKind> {
+        while self.meter.instructions < limit {
+            executed.push(self.pc);
+            let next = self.meter.instructions + 1;
+            match self.execute::<false>(&program.code, memory, helpers, next) {
+                Ok(Stop::Paused) => {}
+                ended => return ended,
+            }
+        }
+        Ok(Stop::Paused)
     }
 
     /// `FAR`: the limit is only looked at where the program goes back.
@@ -482,48 +505,5 @@ fn memory_fault(address: u64, len: usize, access: Access) -> FaultKind {
         address,
         len,
         access,
-    }
-}
-
-// RFC 9669 §4.1: division by zero gives 0, modulo by zero leaves the destination, and the
-// smallest number divided by -1 is itself.
-
-fn signed_div64(a: u64, b: u64) -> u64 {
-    match b {
-        0 => 0,
-        _ => a
-            .cast_signed()
-            .wrapping_div(b.cast_signed())
-            .cast_unsigned(),
-    }
-}
-
-fn signed_rem64(a: u64, b: u64) -> u64 {
-    match b {
-        0 => a,
-        _ => a
-            .cast_signed()
-            .wrapping_rem(b.cast_signed())
-            .cast_unsigned(),
-    }
-}
-
-fn signed_div32(a: u32, b: u32) -> u32 {
-    match b {
-        0 => 0,
-        _ => a
-            .cast_signed()
-            .wrapping_div(b.cast_signed())
-            .cast_unsigned(),
-    }
-}
-
-fn signed_rem32(a: u32, b: u32) -> u32 {
-    match b {
-        0 => a,
-        _ => a
-            .cast_signed()
-            .wrapping_rem(b.cast_signed())
-            .cast_unsigned(),
     }
 }

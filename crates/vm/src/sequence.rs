@@ -15,8 +15,8 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 pub(crate) use table::sequences;
 
-/// The longest sequence.
-pub(crate) const LONGEST: usize = 8;
+/// How many instructions a sequence has at most.
+pub const LONGEST: usize = 8;
 
 /// An instruction with those that follow it where nothing jumps, each of which is complete: a
 /// 64-bit immediate load's second slot is left out. Two cache lines that are fetched together, for

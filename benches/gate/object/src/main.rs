@@ -1,12 +1,13 @@
 //! What a BPF object costs, for `cargo xtask gate`. Owns the command line and what is printed:
-//! a line for each subject, `table subject column=number …`. What is compared with what is
-//! xtask's business.
+//! a line for each subject, `table subject column=number …`, or the vm's table of sequences. What
+//! is compared with what is xtask's business.
 
 mod host;
 mod kernel;
 mod packet;
 mod path;
 mod program;
+mod sequence;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
@@ -35,6 +36,8 @@ enum Command {
     Kernel { object: PathBuf },
     /// How long the commonest paths take in the vm
     Time { object: PathBuf },
+    /// The vm's table of sequences for this object, and to stderr what it saves
+    Sequences { object: PathBuf },
 }
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -57,6 +60,13 @@ fn main() -> anyhow::Result<ExitCode> {
             }
         }
         Command::Time { object } => time(&read(object)?)?,
+        Command::Sequences { object } => {
+            let table = sequence::table(&read(object)?)?;
+            for (path, instructions, dispatches) in table.costs {
+                eprintln!("{path}: {instructions} instructions, {dispatches} dispatches");
+            }
+            print!("{}", table.text);
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

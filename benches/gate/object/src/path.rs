@@ -69,8 +69,14 @@ impl Path {
 
     /// What it costs on a fresh host.
     pub(crate) fn cost(&self, loaded: &Machine) -> anyhow::Result<Meter> {
-        let run = || (self.run)(&mut Host::new(loaded)?);
-        run().with_context(|| self.title())
+        Ok(self.run(loaded)?.0)
+    }
+
+    /// The same, and the host as the run left it.
+    pub(crate) fn run(&self, loaded: &Machine) -> anyhow::Result<(Meter, Host)> {
+        let mut host = Host::new(loaded)?;
+        let cost = (self.run)(&mut host).with_context(|| self.title())?;
+        Ok((cost, host))
     }
 }
 

@@ -3,9 +3,11 @@
 //! [`crate::hook`].
 
 mod map;
+mod record;
 mod socket;
 
 pub use map::MapEntry;
+pub use record::Listed;
 
 use crate::context::{begin_sk_buff, end_sk_buff};
 use crate::fault::{Fault, FaultKind, LoadError};
@@ -16,6 +18,7 @@ use crate::memory::Memory;
 use crate::object::{self, Program};
 use crate::skb::Skb;
 use crate::socket::{SocketId, Sockets};
+use record::Record;
 use std::sync::Arc;
 
 /// More instructions than any verified program of ours runs.
@@ -53,6 +56,8 @@ pub struct Machine {
     meter: Meter,
     /// The map whose writes are remembered.
     watched: Option<usize>,
+    /// What the last run executed, when asked for.
+    record: Option<Record>,
 }
 
 impl Machine {
@@ -85,6 +90,7 @@ impl Machine {
             budget: DEFAULT_BUDGET,
             meter: Meter::default(),
             watched: None,
+            record: None,
         }
     }
 
@@ -180,6 +186,9 @@ impl Machine {
         cpu.reset();
         let (mut redirect, mut retval) = (None, 0);
         self.references.clear();
+        if let Some(record) = &mut self.record {
+            record.begin(index);
+        }
         loop {
             let mut host = Host {
                 hook,
@@ -198,7 +207,13 @@ impl Machine {
                 .instructions
                 .saturating_add(every)
                 .min(self.budget);
-            let stop = cpu.run(program, &mut self.memory, &mut host, limit);
+            let memory = &mut self.memory;
+            let stop = match &mut self.record {
+                None => cpu.run(program, memory, &mut host, limit),
+                Some(Record { slots, .. }) => {
+                    cpu.run_noting(program, memory, &mut host, limit, slots)
+                }
+            };
             (redirect, retval) = (host.redirect, host.retval);
             self.meter = cpu.meter;
             let kind = match stop {
