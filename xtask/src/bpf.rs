@@ -89,6 +89,7 @@ fn build_committed(root: &Path) -> anyhow::Result<()> {
         serde_json::to_string_pretty(&record)? + "\n",
     )?;
     println!("{OBJECT}: {} bytes, {}", object.len(), record.toolchain);
+    println!("`cargo xtask sequences` makes the vm's table for it");
     Ok(())
 }
 

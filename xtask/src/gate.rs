@@ -15,7 +15,7 @@ mod base;
 mod callgrind;
 mod count;
 mod judge;
-mod program;
+pub(crate) mod program;
 #[cfg(test)]
 mod seed;
 mod statistic;
@@ -24,7 +24,7 @@ mod tests;
 mod time;
 
 const BASELINE: &str = "benches/gate/baseline.txt";
-const OBJECT: &str = "crates/bpf/dynencap.bpf.o";
+pub(crate) const OBJECT: &str = "crates/bpf/dynencap.bpf.o";
 /// What the model's instructions depend on.
 const MODEL_SOURCES: &[&str] = &[
     "Cargo.lock",
@@ -106,12 +106,12 @@ struct Programs {
     model: Program,
 }
 
-fn root() -> anyhow::Result<PathBuf> {
+pub(crate) fn root() -> anyhow::Result<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
     Ok(root.context("xtask lies in the workspace")?.to_owned())
 }
 
-fn target(root: &Path) -> PathBuf {
+pub(crate) fn target(root: &Path) -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from)
 }
 

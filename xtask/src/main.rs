@@ -10,6 +10,7 @@ mod gate;
 mod guest;
 mod peers;
 mod record;
+mod sequences;
 mod setup;
 
 #[derive(Parser)]
@@ -35,6 +36,8 @@ enum Command {
     Peers(peers::Args),
     /// Record the captures of testdata/ from real programs in network namespaces (needs root)
     Record(record::Args),
+    /// Make the vm's table of instruction sequences from the committed BPF object, or check it
+    Sequences(sequences::Args),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -46,5 +49,6 @@ fn main() -> anyhow::Result<()> {
         Command::Guest(args) => guest::run(&args),
         Command::Peers(args) => peers::run(&args),
         Command::Record(args) => record::run(&args),
+        Command::Sequences(args) => sequences::run(&args),
     }
 }

@@ -5,7 +5,7 @@ use crate::child::{self, Limits, Show};
 use anyhow::{Context, bail, ensure};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 /// The status by which a program says that this machine does not allow what it was asked for.
 const UNAVAILABLE: i32 = 69;
@@ -96,17 +96,12 @@ impl Program {
 
     /// Runs it and reads its lines.
     pub(crate) fn ask(&self, arguments: &[impl AsRef<OsStr>]) -> anyhow::Result<Answer> {
-        let output = Command::new(&self.path)
-            .args(arguments)
-            .stdin(Stdio::null())
-            .output()
-            .with_context(|| self.path.display().to_string())?;
-        let said = || String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        let output = self.output(arguments)?;
         if output.status.code() == Some(UNAVAILABLE) {
-            return Ok(Answer::Unavailable(said()));
+            return Ok(Answer::Unavailable(complaint(&output)));
         }
         if !output.status.success() {
-            bail!("{}: {}", output.status, said());
+            bail!("{}: {}", output.status, complaint(&output));
         }
         let counts = parse_lines(&String::from_utf8(output.stdout)?)?;
         ensure!(
@@ -116,4 +111,26 @@ impl Program {
         );
         Ok(Answer::Counts(counts))
     }
+
+    /// Runs it; what it prints, and what it says beside that.
+    pub(crate) fn text(&self, arguments: &[impl AsRef<OsStr>]) -> anyhow::Result<(String, String)> {
+        let output = self.output(arguments)?;
+        if !output.status.success() {
+            bail!("{}: {}", output.status, complaint(&output));
+        }
+        let said = complaint(&output);
+        Ok((String::from_utf8(output.stdout)?, said))
+    }
+
+    fn output(&self, arguments: &[impl AsRef<OsStr>]) -> anyhow::Result<Output> {
+        Command::new(&self.path)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .output()
+            .with_context(|| self.path.display().to_string())
+    }
+}
+
+fn complaint(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).trim().to_owned()
 }

@@ -12,8 +12,9 @@ use dynencap_vm::Machine;
 use select::{Run, Selection};
 use std::collections::BTreeMap;
 
-/// Each costs a match arm in the interpreter, which grows to several hundred bytes of the host's
-/// code: with twice as many, what is saved in dispatches is lost in the host's caches.
+/// Fewer leave out what common packets execute; more save nothing on these, and each is code in
+/// the interpreter, which as a whole gets slower. Measured by replays with 150 (4 % slower) and
+/// 320 (6 % slower).
 const SEQUENCES: usize = 200;
 /// What a line of the table holds, as everywhere.
 const WIDTH: usize = 99;

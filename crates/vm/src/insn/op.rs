@@ -176,3 +176,22 @@ impl Atomic {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_operation_is_that_of_its_codes_and_of_no_other() {
+        for op in Op::ALL {
+            for immediate in [false, true] {
+                assert_eq!(Op::of_code(op.code(immediate)), Some(*op));
+            }
+        }
+        assert_eq!(Op::of_code(Op::CODES), None);
+        let codes: std::collections::HashSet<u16> = (Op::ALL.iter())
+            .flat_map(|op| [op.code(false), op.code(true)])
+            .collect();
+        assert_eq!(codes.len(), usize::from(Op::CODES));
+    }
+}

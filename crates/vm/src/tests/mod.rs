@@ -9,6 +9,7 @@ mod lookup;
 mod map;
 mod memory;
 mod option;
+mod record;
 mod room;
 mod sequence;
 

@@ -182,3 +182,73 @@ impl<'a> Selection<'a> {
         self.join();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dynencap_vm::Listed;
+
+    /// A program of one-slot instructions, each a letter; `.` leads elsewhere.
+    fn code(programs: &[&str]) -> Code {
+        let listed = |step: char| Listed {
+            step: step.to_string(),
+            slots: 1,
+            goes_on: step != '.',
+        };
+        let programs = programs.iter().zip('a'..).map(|(steps, name)| {
+            let listing = steps.chars().map(listed).collect();
+            (name.to_string(), listing)
+        });
+        Code::of(programs.collect())
+    }
+
+    fn chosen(code: &Code, runs: &BTreeMap<Run, u64>, count: usize) -> Vec<String> {
+        let selection = Selection::make(code, runs, count);
+        let mut chosen: Vec<String> = selection
+            .chosen()
+            .map(|node| code.steps(node).concat())
+            .collect();
+        chosen.sort_unstable();
+        chosen
+    }
+
+    #[test]
+    fn a_run_is_cut_where_control_goes_elsewhere() {
+        let code = code(&["ab.cd", "e"]);
+        let executed = code.places("a", &[0, 1, 2, 3, 1]).unwrap();
+        let straight = code.straight(&executed);
+        assert_eq!(straight, [vec![0, 1, 2], vec![3], vec![1]]);
+        assert_eq!(code.places("b", &[0]).unwrap(), [5]);
+        assert!(code.places("c", &[0]).is_err());
+    }
+
+    #[test]
+    fn what_is_executed_most_is_selected_first() {
+        let code = code(&["abcd", "efgh"]);
+        let runs = |weights: [u64; 2]| {
+            let runs = [(0..4).collect(), (4..8).collect()];
+            runs.into_iter().zip(weights).collect()
+        };
+        assert_eq!(chosen(&code, &runs([1, 2]), 1), ["efgh"]);
+        assert_eq!(chosen(&code, &runs([2, 1]), 1), ["abcd"]);
+        assert_eq!(chosen(&code, &runs([2, 1]), 9), ["abcd", "efgh"]);
+    }
+
+    #[test]
+    fn equal_sequences_in_two_places_are_one() {
+        let code = code(&["abx.", "yab.", "cdef."]);
+        let runs = [((0..2).collect(), 1), ((5..7).collect(), 1)];
+        let runs = BTreeMap::from(runs);
+        assert_eq!(chosen(&code, &runs, 9), ["ab"]);
+    }
+
+    #[test]
+    fn no_sequence_is_longer_than_the_longest() {
+        let code = code(&["abcdefghijkl"]);
+        let runs = BTreeMap::from([((0..12).collect(), 1)]);
+        let selection = Selection::make(&code, &runs, 9);
+        let lens = selection.chosen().map(|node| code.steps(node).len());
+        assert!(lens.max().is_some_and(|len| len <= LONGEST_SEQUENCE));
+        assert_eq!(selection.dispatches(&(0..12).collect::<Vec<_>>()), 2);
+    }
+}
