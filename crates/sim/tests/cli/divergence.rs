@@ -5,8 +5,9 @@ use crate::output::names;
 use crate::program::{Run, capture, replay, repository, run};
 use std::path::Path;
 
-/// The section of what the programs call: it has what makes the headers.
-const SECTION: &str = ".text";
+/// The sections of TC's programs, which make the headers of plain packets, and of what they call,
+/// which makes all others.
+const SECTIONS: [&str; 2] = ["classifier", ".text"];
 /// The next header of IPv6 in IPv6, and one that means nothing.
 const IPV6_INSIDE: u8 = 41;
 const WRONG: u8 = 43;
@@ -36,34 +37,41 @@ fn section(elf: &[u8], wanted: &str) -> std::ops::Range<usize> {
     place(found)..place(found) + number::<8>(header(found), 0x20)
 }
 
-/// The built-in object, with every instruction that loads the next header 41 loading another
-/// number.
+/// The built-in object, with every instruction that loads the next header 41, or puts it in its
+/// place in a header's word, doing so with another number.
 fn mutated_object() -> Vec<u8> {
     const MOV32_IMMEDIATE: u8 = 0xb4;
     const MOV64_IMMEDIATE: u8 = 0xb7;
+    const OR64_IMMEDIATE: u8 = 0x47;
     let mut elf = std::fs::read(repository().join("crates/bpf/dynencap.bpf.o")).unwrap();
-    let code = section(&elf, SECTION);
-    let mut patched = 0;
-    for instruction in elf[code].chunks_exact_mut(8) {
-        if let [
-            MOV32_IMMEDIATE | MOV64_IMMEDIATE,
-            0..=9,
-            0,
-            0,
-            value @ IPV6_INSIDE,
-            0,
-            0,
-            0,
-        ] = instruction
-        {
-            *value = WRONG;
-            patched += 1;
+    for name in SECTIONS {
+        let code = section(&elf, name);
+        let mut patched = 0;
+        for instruction in elf[code].chunks_exact_mut(8) {
+            let value = match instruction {
+                [
+                    MOV32_IMMEDIATE | MOV64_IMMEDIATE,
+                    0..=9,
+                    0,
+                    0,
+                    value,
+                    0,
+                    0,
+                    0,
+                ]
+                | [OR64_IMMEDIATE, 0..=9, 0, 0, 0, value, 0, 0] => value,
+                _ => continue,
+            };
+            if *value == IPV6_INSIDE {
+                *value = WRONG;
+                patched += 1;
+            }
         }
+        assert!(
+            patched > 0,
+            "{name}: no instruction has {IPV6_INSIDE}: the mutation needs another place"
+        );
     }
-    assert!(
-        patched > 0,
-        "no instruction loads {IPV6_INSIDE}: the mutation needs another place"
-    );
     elf
 }
 
