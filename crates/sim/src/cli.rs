@@ -219,6 +219,12 @@ impl ReplayArgs {
             eprintln!("dynsim: standard input cannot be read again: no reproducing trace");
             return;
         }
+        if !self.trace.is_file() {
+            // To open it again would be to wait for another writer.
+            let trace = self.trace.display();
+            eprintln!("dynsim: {trace}: a pipe cannot be read again: no reproducing trace");
+            return;
+        }
         let kinds = first
             .engines
             .map(|name| EngineKind::ALL.into_iter().find(|kind| kind.name() == name));

@@ -1,9 +1,11 @@
 //! A divergence, made by a BPF object with one constant changed: found, named, shown, and
 //! reproduced from two small files.
 
+use crate::interrupt::fifo;
 use crate::output::names;
-use crate::program::{Run, capture, replay, repository, run};
+use crate::program::{DYNSIM, Run, capture, replay, repository, run};
 use std::path::Path;
+use std::process::Command;
 
 /// The sections of TC's programs, which make the headers of plain packets, and of what they call,
 /// which makes all others.
@@ -201,4 +203,29 @@ fn a_divergence_on_standard_input_is_reported_without_files() {
     let text = "dynsim: standard input cannot be read again: no reproducing trace";
     assert!(ended.stderr.contains(text), "{}", ended.stderr);
     assert_eq!(names(folder.path()), ["mutated.o"]);
+}
+
+/// Whoever opened it again would wait for another writer for ever.
+#[test]
+fn a_divergence_on_a_pipe_is_reported_without_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let object = folder.path().join("mutated.o");
+    std::fs::write(&object, mutated_object()).unwrap();
+    let pipe = fifo(folder.path());
+    let bytes = std::fs::read(capture("sack-loss.pcap")).unwrap();
+    let writer = std::thread::spawn({
+        let pipe = pipe.clone();
+        move || std::fs::write(pipe, bytes)
+    });
+    let mut command = Command::new("timeout");
+    command.args(["--signal=KILL", "60", DYNSIM, "replay"]);
+    command.arg(&pipe);
+    command.args(["--engine", "model,vm", "--repro"]);
+    command.arg(folder.path().join("repro"));
+    command.arg("--object").arg(&object);
+    let ended = run(&mut command).exits(1);
+    writer.join().unwrap().unwrap();
+    let text = "trace.fifo: a pipe cannot be read again: no reproducing trace";
+    assert!(ended.stderr.contains(text), "{}", ended.stderr);
+    assert_eq!(names(folder.path()), ["mutated.o", "trace.fifo"]);
 }

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(30);
 const PCAP_HEADER: usize = 24;
 
-fn fifo(folder: &Path) -> PathBuf {
+/// A pipe with a name, to be read as a trace.
+pub(crate) fn fifo(folder: &Path) -> PathBuf {
     let path = folder.join("trace.fifo");
     assert!(
         Command::new("mkfifo")
