@@ -304,3 +304,6 @@ impl Ends<'_> {
         Ok(Some(self.spares.pop().unwrap_or_default()))
     }
 }
+
+#[cfg(test)]
+mod tests;
