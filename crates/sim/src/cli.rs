@@ -122,12 +122,10 @@ impl ReplayArgs {
             }
         };
         let mut replay = Replay::new(scenario.clone(), engines);
-        let output = self.write.as_deref().map(OutputFile::create).transpose()?;
-        let mut watcher = Watcher {
-            output,
-            shown: 0,
-            first: None,
-        };
+        if let Some(path) = &self.write {
+            replay.write_to(OutputFile::create(path)?);
+        }
+        let mut watcher = Watcher::default();
 
         let name = input.name.clone();
         let bar = input.bar.clone();
@@ -136,6 +134,7 @@ impl ReplayArgs {
         let stopped = replay.trace(&name, chunks, threads, interrupted, &mut watcher);
         bar.finish_and_clear();
         let mut report = replay.report(&name);
+        let output = replay.take_output();
         drop(replay);
         report.not_run = not_run;
         let mut code = 0;
@@ -156,7 +155,7 @@ impl ReplayArgs {
             };
             report.stopped = Some(format!("{:#}", anyhow::Error::new(stop)));
         }
-        if let Some(output) = watcher.output.take() {
+        if let Some(output) = output {
             // An interrupted or failed replay leaves no output behind; a broken trace leaves
             // what was read of it, if anything was.
             if keep {
@@ -299,9 +298,9 @@ fn show(text: &str) -> anyhow::Result<()> {
     }
 }
 
-/// Writes the output file and shows the first divergences.
+/// Shows the first divergences.
+#[derive(Default)]
 struct Watcher {
-    output: Option<OutputFile>,
     shown: usize,
     first: Option<Divergence>,
 }
@@ -310,8 +309,8 @@ impl Observer for Watcher {
     fn batch(
         &mut self,
         batch: &Batch,
-        records: &[Record],
-        first: &Outcomes,
+        _: &[Record],
+        _: &Outcomes,
         divergences: &[Divergence],
     ) -> Result<(), ReplayError> {
         for divergence in divergences.iter().take(SHOWN.saturating_sub(self.shown)) {
@@ -321,9 +320,6 @@ impl Observer for Watcher {
         if self.first.is_none() {
             self.first = divergences.first().cloned();
         }
-        match &mut self.output {
-            Some(output) => output.batch(batch, records, first, divergences),
-            None => Ok(()),
-        }
+        Ok(())
     }
 }

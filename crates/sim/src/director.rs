@@ -6,13 +6,15 @@
 //! its payload begins.
 
 use crate::event::{Batch, Event, FlowId};
-use crate::scenario::{Assignment, CgroupId, FlowMatch, Scenario, Side, default_exit};
+use crate::scenario::{CgroupId, Scenario, Side};
 use crate::trace::{self, Link, LinkDefect, LinkType, Timestamp};
 use arrival::transport;
 use dynencap_abi::{Exit, FlowKey, MAX_OVERHEAD, MAX_PAYLOAD_LEN, TunnelSpec};
-use dynencap_model::flow::{hash as flow_hash, key as flow_key};
+use dynencap_model::flow::key as flow_key;
 use dynencap_model::{Packet, Tunnels};
-use flow::{End, Flow, due, matches, set_exit};
+use flow::{End, Flow, due};
+pub(crate) use glance::Glance;
+use glance::Seen;
 use key::TableKey;
 use offload::super_packet;
 use std::ops::Range;
@@ -20,8 +22,10 @@ use table::Table;
 
 mod arrival;
 mod flow;
+mod glance;
 mod key;
 mod offload;
+mod open;
 mod table;
 mod tcp;
 
@@ -158,15 +162,41 @@ impl Director {
         place: Option<usize>,
         batch: &mut Batch,
     ) -> Record {
+        let link = trace::link(frame.link_type, frame.bytes);
+        let flow = Seen::of(&glance::packet(&link));
+        self.decide(frame, &link, flow, place, batch)
+    }
+
+    /// The same for a frame that has been looked at.
+    pub(crate) fn direct_seen(
+        &mut self,
+        frame: &trace::Frame<'_>,
+        glance: &Glance,
+        place: usize,
+        batch: &mut Batch,
+    ) -> Record {
+        let (link, flow) = glance.again(frame);
+        self.decide(frame, &link, flow, Some(place), batch)
+    }
+
+    // Both callers are the hot path of a replay, on one thread and on two.
+    #[inline(always)]
+    fn decide(
+        &mut self,
+        frame: &trace::Frame<'_>,
+        link: &Link<'_>,
+        flow: Option<Seen>,
+        place: Option<usize>,
+        batch: &mut Batch,
+    ) -> Record {
         let start = *self.start.get_or_insert(frame.time);
         self.policies(frame, start, batch);
-        let link = trace::link(frame.link_type, frame.bytes);
         let fate = match link.defect {
             Some(defect) => Fate::Defect(defect),
             None => {
                 let place = place.map(|place| place + link.header.len());
                 let place = batch.keep(link.payload, place);
-                self.packet(frame, start, &link, place, batch)
+                self.packet(frame, start, link, flow, place, batch)
             }
         };
         // What no engine sees is kept whole.
@@ -204,14 +234,11 @@ impl Director {
         frame: &trace::Frame<'_>,
         start: Timestamp,
         link: &Link<'_>,
+        flow: Option<Seen>,
         place: Range<usize>,
         batch: &mut Batch,
     ) -> Fate {
-        let packet = Packet {
-            ethertype: link.ethertype,
-            bytes: link.payload,
-            gso_size: 0,
-        };
+        let packet = glance::packet(link);
         let event = if let Some((inner, came_in)) = self.brought(&packet) {
             self.arrives(&inner, came_in, frame.number, batch);
             Event::Ingress {
@@ -226,8 +253,8 @@ impl Director {
                 packet: place,
                 gso: None,
             }
-        } else if let Some(key) = flow_key(&packet) {
-            self.flow_packet(frame, start, &packet, key, place, batch)
+        } else if let Some(seen) = flow {
+            self.flow_packet(frame, start, &packet, &seen, place, batch)
         } else {
             let flow = self.stray(frame.number, batch);
             Event::Egress {
@@ -250,22 +277,23 @@ impl Director {
         frame: &trace::Frame<'_>,
         start: Timestamp,
         packet: &Packet<'_>,
-        key: FlowKey,
+        seen: &Seen,
         place: Range<usize>,
         batch: &mut Batch,
     ) -> Event {
+        let Seen { key, from_lesser } = *seen;
         let (layout, syn) = match self.may_matter(packet, &key) {
             true => transport(packet),
             false => (None, None),
         };
-        let (table_key, from_lesser) = TableKey::of(&key);
         let (side, gso_size) = (self.scenario.side, self.scenario.gso_size);
         let mtu = self.scenario.host.config.uplink_mtu as usize;
-        let place_in_table = match self.flows.find(&table_key) {
-            Some(found) => found,
-            None => self.open(table_key, key, syn.as_ref(), frame.number, batch),
+        let place_in_table = match self.flows.find(&key) {
+            Some(found) => Some(found),
+            None => flow_key(packet)
+                .map(|named| self.open(key, named, syn.as_ref(), frame.number, batch)),
         };
-        let Some(flow) = self.flows.at(place_in_table) else {
+        let Some(flow) = place_in_table.and_then(|place| self.flows.at(place)) else {
             // Found or opened, so it is there; a frame without a flow is a bare one.
             let (flow, ethertype) = (FlowId::BARE, packet.ethertype);
             return Event::Egress {
@@ -315,95 +343,10 @@ impl Director {
     }
 
     /// Whether it can matter where a packet's payload begins: it may be a super-packet, or a SYN.
-    fn may_matter(&self, packet: &Packet<'_>, key: &FlowKey) -> bool {
+    fn may_matter(&self, packet: &Packet<'_>, key: &TableKey) -> bool {
         let mtu = self.scenario.host.config.uplink_mtu as usize;
         self.scenario.gso_size.is_some()
             || packet.bytes.len() > mtu.saturating_sub(MAX_OVERHEAD)
-            || tcp::may_be_syn(packet.bytes, key)
-    }
-
-    fn open(
-        &mut self,
-        table_key: TableKey,
-        key: FlowKey,
-        syn: Option<&tcp::Syn>,
-        number: u64,
-        batch: &mut Batch,
-    ) -> table::Place {
-        // A SYN-ACK comes from the responder; without a SYN the first seen counts as initiator.
-        let from_responder = syn.is_some_and(|syn| syn.ack);
-        let key = if from_responder { key.reversed() } else { key };
-        let (exit, switches, cgroup) = match &self.scenario.assignment {
-            Assignment::EveryFlow => {
-                let exit = default_exit(flow_hash(&key));
-                (exit, Vec::new(), CgroupId::default())
-            }
-            Assignment::Rules(rules) => rules
-                .iter()
-                .find(|rule| matches(&rule.matches, &key))
-                .map_or((Exit::NONE, Vec::new(), CgroupId::default()), |rule| {
-                    (rule.exit, rule.switches.clone(), rule.cgroup)
-                }),
-        };
-        if let Some(idle) = self.flows.make_room() {
-            for socket in idle.sockets.into_iter().flatten() {
-                batch.push(number, Event::Close(socket));
-                self.free.push(socket);
-            }
-        }
-        let mut socket = |sends: bool| {
-            sends.then(|| {
-                let socket = self.free.pop().unwrap_or_else(|| {
-                    self.next += 1;
-                    FlowId(self.next - 1)
-                });
-                let flow = socket;
-                batch.push(number, Event::Open { flow, cgroup });
-                set_exit(socket, &Exit::NONE, &exit, number, batch);
-                socket
-            })
-        };
-        let side = self.scenario.side;
-        let sockets = [
-            socket(side != Side::Responder),
-            socket(side != Side::Initiator),
-        ];
-        self.seen += 1;
-        let flow = Flow {
-            initiator_is_lesser: TableKey::of(&key).1,
-            sockets,
-            exit,
-            cgroup,
-            switches,
-            switched: 0,
-            sent: 0,
-            mss: [None; 2],
-            came_in: 0,
-        };
-        self.flows.put(table_key, flow)
-    }
-
-    /// The socket of IP packets whose header names no flow. It has an exit where a flow that
-    /// no field of is known gets one, so that they meet the data path's own judgement.
-    fn stray(&mut self, number: u64, batch: &mut Batch) -> FlowId {
-        if let Some(stray) = self.stray {
-            return stray;
-        }
-        let (exit, cgroup) = match &self.scenario.assignment {
-            Assignment::EveryFlow => (default_exit(0), CgroupId::default()),
-            Assignment::Rules(rules) => rules
-                .iter()
-                .find(|rule| rule.matches == FlowMatch::default())
-                .map_or((Exit::NONE, CgroupId::default()), |rule| {
-                    (rule.exit, rule.cgroup)
-                }),
-        };
-        let stray = FlowId(self.next);
-        self.next += 1;
-        let flow = stray;
-        batch.push(number, Event::Open { flow, cgroup });
-        set_exit(stray, &Exit::NONE, &exit, number, batch);
-        self.stray = Some(stray);
-        stray
+            || tcp::may_be_syn(packet.bytes, key.protocol, key.version)
     }
 }

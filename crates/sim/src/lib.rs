@@ -9,7 +9,7 @@
 //! This crate owns traces, scenarios, the engines' common face, the comparison and the report.
 //! What a packet becomes is the engines' affair; none of them is known to another.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod compare;
 pub mod director;

@@ -2,16 +2,19 @@
 //! counted. Memory does not grow with the trace's length: one batch is held at a time.
 
 use crate::compare::Divergence;
-use crate::director::{Director, Record};
+use crate::director::{Director, Glance, Record};
 use crate::engine::{Engine, EngineError, Outcomes};
 use crate::event::Batch;
 use crate::report::Report;
 use crate::scenario::Scenario;
 use crate::trace::{self, LinkType, Timestamp};
+use crate::writer::{self, OutputFile, Rendered, Renderer, Sink};
 use stage::Stage;
 use std::time::Instant;
 
+mod around;
 mod pipeline;
+mod prefetch;
 mod stage;
 
 pub use pipeline::{Halt, threads_of_use};
@@ -40,12 +43,12 @@ pub enum ReplayError {
     },
 }
 
-/// Looks at each batch once it has run, on whatever thread: the output file, a person's report.
-pub trait Observer: Send {
+/// Looks at each batch once it has run: a person's report, a test.
+pub trait Observer {
     /// What the frames of a batch became in the first engine, and where engines differ.
     ///
     /// # Errors
-    /// Whatever keeps the replay from going on, an output that cannot be written for one.
+    /// Whatever keeps the replay from going on.
     fn batch(
         &mut self,
         batch: &Batch,
@@ -73,6 +76,8 @@ impl Observer for () {
 struct Work {
     /// From the reader: frames in the batch's chunk.
     placed: Vec<Placed>,
+    /// What was seen of them, where they are directed on another thread.
+    glances: Vec<Glance>,
     /// From the director.
     batch: Batch,
     records: Vec<Record>,
@@ -81,20 +86,46 @@ struct Work {
     /// From the engines: what came out of the first, and where they differ.
     first: Outcomes,
     found: Vec<Divergence>,
+    /// From the renderer, where an output is written.
+    rendered: Rendered,
 }
 
 impl Work {
     fn clear(&mut self) {
         self.placed.clear();
+        self.glances.clear();
         self.batch.clear();
         self.records.clear();
         self.first.clear();
         self.found.clear();
+        self.rendered.clear();
     }
 
-    /// Shows what has become of the frames.
-    fn show(&self, observer: &mut dyn Observer) -> Result<(), ReplayError> {
+    /// Exchanges what comes from reading and what goes to writing, and nothing between.
+    fn swap_ends(&mut self, other: &mut Self) {
+        std::mem::swap(&mut self.placed, &mut other.placed);
+        std::mem::swap(&mut self.glances, &mut other.glances);
+        std::mem::swap(&mut self.rendered, &mut other.rendered);
+        let chunk = self.batch.replace_chunk(Vec::new());
+        self.batch.replace_chunk(other.batch.replace_chunk(chunk));
+    }
+
+    /// Takes the frames through the engines, and shows what has become of them.
+    fn run(&mut self, stage: &mut Stage, observer: &mut dyn Observer) -> Result<(), ReplayError> {
+        stage.run(self)?;
         observer.batch(&self.batch, &self.records, &self.first, &self.found)
+    }
+
+    /// Makes what the output gets of it, where there is one.
+    fn render(&mut self, renderer: Option<&mut Renderer>) -> Result<(), ReplayError> {
+        renderer.map_or(Ok(()), |renderer| {
+            renderer.render(&self.batch, &self.records, &self.first, &mut self.rendered)
+        })
+    }
+
+    /// Writes that.
+    fn write(&self, sink: Option<&mut Sink>) -> Result<(), ReplayError> {
+        sink.map_or(Ok(()), |sink| sink.write(&self.rendered, &self.batch))
     }
 }
 
@@ -142,6 +173,7 @@ pub struct Replay {
     director: Director,
     work: Work,
     stage: Stage,
+    output: Option<OutputFile>,
     started: Instant,
 }
 
@@ -153,8 +185,19 @@ impl Replay {
             stage: Stage::new(&scenario.host, engines),
             director: Director::new(scenario),
             work: Work::default(),
+            output: None,
             started: Instant::now(),
         }
+    }
+
+    /// Writes what comes out of the first engine from now on.
+    pub fn write_to(&mut self, output: OutputFile) {
+        self.output = Some(output);
+    }
+
+    /// The output, to be [finished](OutputFile::finish) or given up.
+    pub fn take_output(&mut self) -> Option<OutputFile> {
+        self.output.take()
     }
 
     /// Takes in a frame of the trace, and runs the batch when it is full.
@@ -180,11 +223,14 @@ impl Replay {
     /// # Errors
     /// An engine failed, or the observer did.
     pub fn flush(&mut self, observer: &mut dyn Observer) -> Result<(), ReplayError> {
-        self.work.flows = self.director.flows();
-        let ran = self.stage.run(&mut self.work);
-        let shown = ran.and_then(|()| self.work.show(observer));
-        self.work.clear();
-        shown
+        let (renderer, sink) = writer::parts(self.output.as_mut());
+        let work = &mut self.work;
+        work.flows = self.director.flows();
+        let ran = work.run(&mut self.stage, observer);
+        let rendered = ran.and_then(|()| work.render(renderer));
+        let written = rendered.and_then(|()| work.write(sink));
+        work.clear();
+        written
     }
 
     /// The engines, to be used again. Flows that are opened anew take the places of old ones.

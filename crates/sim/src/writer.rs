@@ -2,31 +2,36 @@
 //! that the trace had, where one exists for it.
 //!
 //! The file appears under its name only when it is complete. A device or pipe of that name is
-//! written to as it is.
+//! written to as it is. Its bytes are made by the [`Renderer`], batch by batch, on another thread
+//! perhaps than the one that writes them.
 
-use crate::compare::Divergence;
-use crate::director::{Fate, Record};
-use crate::engine::Outcomes;
 use crate::event::Batch;
-use crate::replay::{Observer, ReplayError};
-use crate::trace::{LinkType, Packet, PcapngWriter, WriteError};
-use dynencap_abi::Verdict;
+use crate::replay::ReplayError;
+use crate::trace::WriteError;
+pub(crate) use render::{Rendered, Renderer};
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::{ErrorKind, IoSlice, Write};
 use std::path::{Path, PathBuf};
 
-const BUFFER: usize = 1 << 18;
+mod render;
+
+/// How many pieces the kernel takes in one call (`UIO_MAXIOV`).
+const AT_ONCE: usize = 1024;
 
 /// Writes every frame that comes out of the first engine.
 pub struct OutputFile {
+    renderer: Renderer,
+    sink: Sink,
+}
+
+/// What takes the rendered bytes.
+pub(crate) struct Sink {
     path: PathBuf,
     /// What is moved to `path` in the end; `None` where that is a device or a pipe, which
     /// must not be replaced.
     partial: Option<PathBuf>,
     /// `None` once it is in place.
-    writer: Option<PcapngWriter<BufWriter<File>>>,
-    /// Memory of a link header.
-    header: Vec<u8>,
+    file: Option<File>,
 }
 
 impl OutputFile {
@@ -41,41 +46,53 @@ impl OutputFile {
             partial.push(format!(".{}.partial", std::process::id()));
             PathBuf::from(partial)
         });
-        let output = |source| failed(path, source);
         let opened = match &partial {
             Some(partial) => File::create(partial),
             None => File::options().write(true).open(path),
         };
-        let file = opened.map_err(|e| output(e.into()))?;
-        let writer = PcapngWriter::new(BufWriter::with_capacity(BUFFER, file)).map_err(output);
-        let mut this = Self {
+        let file = opened.map_err(|error| failed(path, error.into()))?;
+        let sink = Sink {
             path: path.to_owned(),
             partial,
-            writer: None,
-            header: Vec::new(),
+            file: Some(file),
         };
-        this.writer = Some(writer?);
-        Ok(this)
+        Ok(Self {
+            renderer: Renderer::new(path.to_owned())?,
+            sink,
+        })
     }
 
     /// Puts the complete file in its place.
     ///
     /// # Errors
-    /// What is still buffered cannot be written, or the file cannot be moved.
+    /// The file cannot be moved.
     pub fn finish(mut self) -> Result<PathBuf, ReplayError> {
-        let path = self.path.clone();
-        let done = self.writer.take().map_or(Ok(()), |writer| {
-            writer.into_inner().flush()?;
-            match &self.partial {
-                Some(partial) => std::fs::rename(partial, &path),
-                None => Ok(()),
-            }
-        });
-        done.map_err(|e| {
+        self.sink.finish()
+    }
+}
+
+impl Sink {
+    /// Writes what was rendered from this batch.
+    ///
+    /// # Errors
+    /// As writing.
+    pub(crate) fn write(&mut self, rendered: &Rendered, batch: &Batch) -> Result<(), ReplayError> {
+        let Some(file) = self.file.as_mut() else {
+            return Ok(());
+        };
+        write_all(file, &mut rendered.slices(batch))
+            .map_err(|error| failed(&self.path, error.into()))
+    }
+
+    fn finish(&mut self) -> Result<PathBuf, ReplayError> {
+        if self.file.take().is_some()
+            && let Some(partial) = &self.partial
+            && let Err(error) = std::fs::rename(partial, &self.path)
+        {
             self.discard();
-            failed(&path, e.into())
-        })?;
-        Ok(path)
+            return Err(failed(&self.path, error.into()));
+        }
+        Ok(self.path.clone())
     }
 
     fn discard(&self) {
@@ -83,62 +100,41 @@ impl OutputFile {
             let _ = std::fs::remove_file(partial);
         }
     }
+}
 
-    #[inline]
-    fn write<const N: usize>(
-        &mut self,
-        record: &Record,
-        link_type: LinkType,
-        original: Option<u32>,
-        parts: [&[u8]; N],
-    ) -> Result<(), ReplayError> {
-        let Some(writer) = self.writer.as_mut() else {
-            return Ok(());
-        };
-        let length: usize = parts.iter().map(|part| part.len()).sum();
-        let length = u32::try_from(length).unwrap_or(u32::MAX);
-        let packet = Packet {
-            time: record.time,
-            link_type,
-            bytes: &[],
-            original_len: original.unwrap_or(length).max(length),
-            comment: None,
-        };
-        writer
-            .write_parts(&packet, parts)
-            .map_err(|source| failed(&self.path, source))
+impl Drop for Sink {
+    fn drop(&mut self) {
+        if self.file.take().is_some() {
+            // Not finished: a half-written file helps nobody.
+            self.discard();
+        }
     }
 }
 
-/// The link header for a packet of another Ethernet type than it came with, written into
-/// `changed`, and the link type that it is of.
-fn header_for<'a>(
-    record: &Record,
-    header: &'a [u8],
-    ethertype: u16,
-    changed: &'a mut Vec<u8>,
-) -> (LinkType, &'a [u8]) {
-    let place = match record.link_type {
-        LinkType::Ethernet => header.len().checked_sub(2),
-        LinkType::LinuxSll => Some(14),
-        LinkType::LinuxSll2 => Some(0),
-        // Their headers name no Ethernet type, or only one of the versions.
-        _ => None,
-    };
-    let field = place.and_then(|place| header.get(place..place + 2));
-    if field == Some(&ethertype.to_be_bytes()) {
-        return (record.link_type, header);
+/// Who makes the bytes of an output, if there is one, and who takes them.
+pub(crate) fn parts(output: Option<&mut OutputFile>) -> (Option<&mut Renderer>, Option<&mut Sink>) {
+    match output {
+        Some(OutputFile { renderer, sink }) => (Some(renderer), Some(sink)),
+        None => (None, None),
     }
-    changed.clear();
-    changed.extend_from_slice(header);
-    let field = place.and_then(|place| changed.get_mut(place..place + 2));
-    match field {
-        Some(field) => {
-            field.copy_from_slice(&ethertype.to_be_bytes());
-            (record.link_type, changed)
+}
+
+/// Writes all slices.
+fn write_all(output: &mut impl Write, mut slices: &mut [IoSlice<'_>]) -> std::io::Result<()> {
+    // Empty ones in front would be taken for an output that takes no more.
+    IoSlice::advance_slices(&mut slices, 0);
+    while !slices.is_empty() {
+        let at_once = slices.get(..AT_ONCE).unwrap_or(slices);
+        let length = at_once.iter().map(|slice| slice.len()).sum();
+        match output.write_vectored(at_once) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            // A writer that claims more than it was given is held to that.
+            Ok(count) => IoSlice::advance_slices(&mut slices, count.min(length)),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
         }
-        None => (LinkType::Raw, &[]),
     }
+    Ok(())
 }
 
 fn failed(path: &Path, source: WriteError) -> ReplayError {
@@ -148,61 +144,70 @@ fn failed(path: &Path, source: WriteError) -> ReplayError {
     }
 }
 
-impl Drop for OutputFile {
-    fn drop(&mut self) {
-        if self.writer.take().is_some() {
-            // Not finished: a half-written file helps nobody.
-            self.discard();
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Takes a few bytes at a time, after an interruption, and then no more.
+    struct Reluctant {
+        taken: Vec<u8>,
+        room: usize,
+        interrupted: bool,
+    }
+
+    impl Write for Reluctant {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.write_vectored(&[IoSlice::new(bytes)])
+        }
+
+        fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> std::io::Result<usize> {
+            assert!(slices.len() <= AT_ONCE);
+            self.interrupted = !self.interrupted;
+            if self.interrupted {
+                return Err(ErrorKind::Interrupted.into());
+            }
+            let mut count = 5.min(self.room);
+            self.room -= count;
+            let before = self.taken.len();
+            for slice in slices {
+                let part = slice.get(..count.min(slice.len())).unwrap();
+                self.taken.extend_from_slice(part);
+                count -= part.len();
+            }
+            Ok(self.taken.len() - before)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
         }
     }
-}
 
-impl Observer for OutputFile {
-    fn batch(
-        &mut self,
-        batch: &Batch,
-        records: &[Record],
-        first: &Outcomes,
-        _: &[Divergence],
-    ) -> Result<(), ReplayError> {
-        for record in records {
-            let header = batch.bytes(&record.header);
-            let Fate::Event(event) = record.fate else {
-                self.write(
-                    record,
-                    record.link_type,
-                    Some(record.original_len),
-                    [header],
-                )?;
-                continue;
-            };
-            let Some(outcome) = first.events.get(event) else {
-                continue;
-            };
-            let passed = outcome
-                .reason
-                .is_some_and(|r| r.verdict() == Verdict::Passed);
-            let unchanged = passed && outcome.segments == 0;
-            for frame in outcome
-                .frames
-                .clone()
-                .filter_map(|at| first.frames.frame(at, batch))
-            {
-                let [head, tail] = frame.bytes.parts();
-                if unchanged {
-                    let trailer = batch.bytes(&record.trailer);
-                    let parts = [header, head, tail, trailer];
-                    self.write(record, record.link_type, Some(record.original_len), parts)?;
-                } else {
-                    let mut changed = std::mem::take(&mut self.header);
-                    let (link_type, header) =
-                        header_for(record, header, frame.ethertype, &mut changed);
-                    let written = self.write(record, link_type, None, [header, head, tail]);
-                    self.header = changed;
-                    written?;
-                }
+    #[test]
+    fn all_slices_are_written_however_few_bytes_are_taken() {
+        let bytes: Vec<u8> = (0..=u8::MAX).cycle().take(3 * AT_ONCE).collect();
+        // Of 0 to 3 bytes each, with empty ones at both ends.
+        let mut slices = vec![IoSlice::new(&[])];
+        let mut rest = &bytes[..];
+        for length in (0..4).cycle() {
+            let (slice, behind) = rest.split_at(length.min(rest.len()));
+            slices.push(IoSlice::new(slice));
+            rest = behind;
+            if rest.is_empty() {
+                break;
             }
         }
-        Ok(())
+        slices.push(IoSlice::new(&[]));
+        assert!(slices.len() > AT_ONCE);
+        for room in [bytes.len(), bytes.len() - 1, 7, 0] {
+            let mut output = Reluctant {
+                taken: Vec::new(),
+                room,
+                interrupted: false,
+            };
+            let written = write_all(&mut output, &mut slices.clone());
+            assert!(output.taken == bytes[..room], "{room}");
+            let expected = (room < bytes.len()).then_some(ErrorKind::WriteZero);
+            assert_eq!(written.err().map(|error| error.kind()), expected, "{room}");
+        }
     }
 }

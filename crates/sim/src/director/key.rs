@@ -8,10 +8,11 @@ use std::hash::{BuildHasher, Hash, Hasher};
 /// A flow, whichever direction it is seen from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TableKey {
-    /// Addresses and ports of the lesser end, those of the other, and what they share.
-    ends: [(u64, u64, u16); 2],
-    protocol: u8,
-    version: u8,
+    /// Addresses of the lesser end and of the other, their ports, and what they share.
+    ends: [(u64, u64); 2],
+    ports: [u16; 2],
+    pub(super) protocol: u8,
+    pub(super) version: u8,
     /// Of all of these; the same in both directions and in every run. The table is bounded, so
     /// that a trace made of collisions is slow and no more.
     hash: u64,
@@ -24,12 +25,13 @@ impl TableKey {
         let source = end(&key.source, key.source_port);
         let destination = end(&key.destination, key.destination_port);
         let from_lesser = source <= destination;
-        let ends = match from_lesser {
+        let [lesser, other] = match from_lesser {
             true => [source, destination],
             false => [destination, source],
         };
         let this = Self {
-            ends,
+            ends: [lesser.0, other.0],
+            ports: [lesser.1, other.1],
             protocol: key.protocol,
             version: key.version,
             hash: flow_hash(key),
@@ -39,10 +41,10 @@ impl TableKey {
 }
 
 #[inline]
-fn end(address: &[u8; 16], port: [u8; 2]) -> (u64, u64, u16) {
+fn end(address: &[u8; 16], port: [u8; 2]) -> ((u64, u64), u16) {
     let whole = u128::from_be_bytes(*address);
     let port = u16::from_be_bytes(port);
-    ((whole >> 64) as u64, whole as u64, port)
+    (((whole >> 64) as u64, whole as u64), port)
 }
 
 impl Hash for TableKey {

@@ -1,6 +1,5 @@
 //! What the director needs of a TCP header: SYN, ACK, and the MSS option (RFC 9293 §3.2).
 
-use dynencap_abi::FlowKey;
 use dynencap_model::segment::{Layout, Transport};
 
 const TCP: u8 = 6;
@@ -21,14 +20,14 @@ pub(super) struct Syn {
 }
 
 /// Whether a packet may have SYN set: a quick look that errs on the safe side.
-pub(super) fn may_be_syn(packet: &[u8], key: &FlowKey) -> bool {
-    let transport = match (packet.first(), key.version) {
+pub(super) fn may_be_syn(packet: &[u8], protocol: u8, version: u8) -> bool {
+    let transport = match (packet.first(), version) {
         (Some(0x45), 4) => 20,
         // Behind the fixed header at once.
-        (_, 6) if packet.get(6) == Some(&key.protocol) => 40,
+        (_, 6) if packet.get(6) == Some(&protocol) => 40,
         _ => return true,
     };
-    key.protocol == TCP
+    protocol == TCP
         && packet
             .get(transport + FLAGS_AT)
             .is_some_and(|flags| flags & SYN != 0)

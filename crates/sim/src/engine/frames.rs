@@ -97,6 +97,14 @@ impl Frames {
         })
     }
 
+    /// Ethernet type, head, and the tail's place in the batch of the frame at a place.
+    #[inline]
+    pub(crate) fn pieces(&self, at: usize) -> Option<(u16, &[u8], Range<usize>)> {
+        let entry = self.index.get(at)?;
+        let head = self.bytes.get(self.head(at)?)?;
+        Some((entry.ethertype, head, entry.tail.clone()))
+    }
+
     /// All of them in order.
     pub fn iter<'a>(&'a self, batch: &'a Batch) -> impl Iterator<Item = OutFrame<'a>> {
         (0..self.len()).filter_map(|at| self.frame(at, batch))

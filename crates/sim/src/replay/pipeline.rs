@@ -1,16 +1,17 @@
 //! A whole trace through a replay, chunk by chunk, on one thread or two. With two, one is at both
-//! ends, reading and showing what came out, and the other is between them, running the engines. So
-//! what a packet carries stays with the core that read it: the one between needs its headers
-//! alone. Who has more to spare directs. Works go round in order, so that what comes out does not
-//! depend on how many threads there are, and memory does not grow with the trace.
+//! ends, reading and writing, and the other is between them, running the engines. So what a packet
+//! carries stays with the core that read it: the one between needs its headers alone. Who has more
+//! to spare directs and renders. Works go round in order, so that what comes out does not depend
+//! on how many threads there are, and memory does not grow with the trace.
 //!
-//! The engines stay on the caller's thread.
+//! The engines and the observer stay on the caller's thread.
 
+use super::around::Around;
 use super::{Observer, Placed, Replay, ReplayError, Work};
-use crate::director::Director;
+use crate::director::Glance;
 use crate::engine::EngineKind;
-use crate::trace::{CHUNK, Chunked, Chunks, HEADROOM, Reader, TraceError};
-use std::hint::black_box;
+use crate::trace::{CHUNK, Chunked, Chunks, Frame, HEADROOM, Reader, TraceError};
+use crate::writer::{self, Sink};
 use std::num::NonZeroUsize;
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,18 +19,11 @@ use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, channel, sync_channel}
 use std::thread;
 
 /// How many works are on their way at most: enough that neither thread waits for the other's
-/// pace, few enough that what was read is still in the cache when it is shown.
+/// pace, few enough that what was read is still in the cache when it is written.
 const UNDER_WAY: usize = 8;
 
 /// How often a thread looks for what is sent to it before it sleeps.
 const LOOKS: u32 = 200;
-
-/// Packets whose headers are fetched together, before each is looked at: what another core wrote
-/// is long in coming, and comes together as fast as alone.
-const FETCHED: usize = 32;
-/// Bytes of a cache line, and how many bytes headers take as a rule.
-const LINE: usize = 64;
-const HEADERS: usize = 2 * LINE;
 
 /// Why a replay ended before its trace did.
 #[derive(Debug, thiserror::Error)]
@@ -75,44 +69,61 @@ impl Replay {
             return self.in_small_batches(name, chunks, interrupted, observer);
         }
         let Self {
-            director, stage, ..
+            director,
+            stage,
+            output,
+            ..
         } = self;
+        let (renderer, mut sink) = writer::parts(output.as_mut());
+        let mut around = Around { director, renderer };
         if threads == NonZeroUsize::MIN {
-            return feed(name, chunks, interrupted, |mut work| {
-                direct(director, &mut work, Read::Here);
-                stage.run(&mut work)?;
-                work.show(observer)?;
+            return feed(name, chunks, interrupted, false, |mut work| {
+                around.direct(&mut work);
+                work.run(stage, observer)?;
+                around.render(&mut work)?;
+                work.write(sink.as_deref_mut())?;
                 Ok(Some(work))
             });
         }
         // The interpreter takes longer than all else together.
         let (early, mut late) = match stage.has(EngineKind::Vm) {
-            true => (Some(director), None),
-            false => (None, Some(director)),
+            true => (Some(around), None),
+            false => (None, Some(around)),
         };
         thread::scope(|scope| {
             let (ready, works) = sync_channel(UNDER_WAY);
             let (done, ran) = channel();
             let ends = Ends {
-                ready,
+                ready: Some(ready),
                 ran,
                 under_way: 0,
                 spares: Vec::new(),
-                director: early,
-                observer,
+                around: early,
+                sink,
             };
             let ends = scope.spawn(move || ends.trace(name, chunks, interrupted));
             let mut failed = None;
+            // What is made and used up here stays in this core's cache.
+            let mut own = Work::default();
             while let Some(mut work) = patient(&works) {
-                if let Some(director) = &mut late {
-                    direct(director, &mut work, Read::Elsewhere);
-                }
-                if let Err(error) = stage.run(&mut work) {
+                let result = match &mut late {
+                    Some(around) => {
+                        own.swap_ends(&mut work);
+                        around.direct(&mut own);
+                        let ran = own.run(stage, observer);
+                        let rendered = ran.and_then(|()| around.render(&mut own));
+                        own.swap_ends(&mut work);
+                        own.clear();
+                        rendered
+                    }
+                    None => work.run(stage, observer),
+                };
+                if let Err(error) = result {
                     interrupted.store(true, Ordering::Relaxed);
                     failed = Some(error);
                     break;
                 }
-                // Where an observer failed, nobody takes it.
+                // Where the output failed, nobody takes it.
                 let _ = done.send(work);
             }
             drop((works, done));
@@ -158,49 +169,28 @@ fn patient<T>(from: &Receiver<T>) -> Option<T> {
     from.recv().ok()
 }
 
-/// Which thread read a chunk.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Read {
-    Here,
-    Elsewhere,
-}
-
-/// Directs the frames of a work.
-fn direct(director: &mut Director, work: &mut Work, read: Read) {
-    let chunk = work.batch.replace_chunk(Vec::new());
-    for group in work.placed.chunks(FETCHED) {
-        if read == Read::Elsewhere {
-            let lines = group.iter().flat_map(|placed| {
-                let headers = (0..HEADERS).step_by(LINE);
-                headers.filter_map(|at| chunk.get(placed.start + at))
-            });
-            black_box(lines.fold(0, |sum, byte| sum ^ byte));
-        }
-        for placed in group {
-            let frame = placed.frame(&chunk);
-            let record = director.direct_at(&frame, Some(placed.start), &mut work.batch);
-            work.records.push(record);
-        }
-    }
-    work.batch.replace_chunk(chunk);
-    work.flows = director.flows();
-}
-
-/// Reads a trace chunk by chunk. `pass` takes the work of each and gives one to be filled next,
-/// or `None` where nothing more is wanted.
+/// Reads a trace chunk by chunk, and where asked to has a look at each frame. `pass` takes the
+/// work of each chunk and gives one to be filled next, or `None` where nothing more is wanted.
 fn feed(
     name: &str,
     chunks: impl Chunks,
     interrupted: &AtomicBool,
+    look: bool,
     mut pass: impl FnMut(Work) -> Result<Option<Work>, ReplayError>,
 ) -> Result<(), Halt> {
     let mut reader =
         Reader::open_chunks(name, chunks).map_err(|error| stopped(error, interrupted))?;
+    let take = |work: &mut Work, start, frame: &Frame<'_>| {
+        work.placed.push(Placed::new(start, frame));
+        if look {
+            work.glances.push(Glance::at(frame));
+        }
+    };
     let mut work = Work::default();
     let result = loop {
         match reader.next_whole() {
             Some(Ok((start, frame))) => {
-                work.placed.push(Placed::new(start, &frame));
+                take(&mut work, start, &frame);
                 continue;
             }
             Some(Err(error)) => break Err(stopped(error, interrupted)),
@@ -219,7 +209,7 @@ fn feed(
             work.clear();
         }
         match reader.next_placed() {
-            Ok(Some((start, frame))) => work.placed.push(Placed::new(start, &frame)),
+            Ok(Some((start, frame))) => take(&mut work, start, &frame),
             Ok(None) => break Ok(()),
             Err(error) => break Err(stopped(error, interrupted)),
         }
@@ -240,13 +230,14 @@ fn stopped(error: TraceError, interrupted: &AtomicBool) -> Halt {
 
 /// The thread at both ends.
 struct Ends<'a> {
-    ready: SyncSender<Work>,
+    /// `None` when nothing follows.
+    ready: Option<SyncSender<Work>>,
     ran: Receiver<Work>,
     under_way: usize,
     spares: Vec<Work>,
-    /// Where this is the thread that directs.
-    director: Option<&'a mut Director>,
-    observer: &'a mut dyn Observer,
+    /// Where this is the thread that has more to spare.
+    around: Option<Around<'a>>,
+    sink: Option<&'a mut Sink>,
 }
 
 impl Ends<'_> {
@@ -256,34 +247,31 @@ impl Ends<'_> {
         chunks: impl Chunks,
         interrupted: &AtomicBool,
     ) -> Result<(), Halt> {
-        let result = feed(name, chunks, interrupted, |work| self.pass(work));
-        let Self {
-            ready,
-            ran,
-            observer,
-            ..
-        } = self;
+        // Whoever directs on the other thread is glad of what is seen here.
+        let look = self.around.is_none();
+        let result = feed(name, chunks, interrupted, look, |work| self.pass(work));
         // Nothing follows: the other thread ends, and with it what it sends.
-        drop(ready);
+        self.ready = None;
         match &result {
-            // An observer that failed is shown no more.
+            // An output that failed is written no more.
             Err(Halt::Failed(error)) if !matches!(error, ReplayError::Trace(_)) => return result,
             _ => {}
         }
-        for work in ran {
-            work.show(observer)?;
+        while let Ok(mut work) = self.ran.recv() {
+            self.write(&mut work)?;
         }
         result
     }
 
     fn pass(&mut self, mut work: Work) -> Result<Option<Work>, ReplayError> {
-        if let Some(director) = &mut self.director {
-            direct(director, &mut work, Read::Here);
+        if let Some(around) = &mut self.around {
+            around.direct(&mut work);
         }
         // Less than was asked for: a pipe, whose next chunk may be long in coming. What has come
-        // is shown before it is waited for.
+        // is written before it is waited for.
         let drained = work.batch.chunk().len() < HEADROOM + CHUNK;
-        if self.ready.send(work).is_err() {
+        let sent = self.ready.as_ref();
+        if sent.is_none_or(|ready| ready.send(work).is_err()) {
             // The other thread has failed, and says so itself.
             return Ok(None);
         }
@@ -294,14 +282,21 @@ impl Ends<'_> {
             } else {
                 self.ran.try_recv().ok()
             };
-            let Some(work) = work else {
+            let Some(mut work) = work else {
                 break;
             };
             self.under_way -= 1;
-            work.show(self.observer)?;
+            self.write(&mut work)?;
             self.spares.push(work);
         }
         Ok(Some(self.spares.pop().unwrap_or_default()))
+    }
+
+    fn write(&mut self, work: &mut Work) -> Result<(), ReplayError> {
+        if let Some(around) = &mut self.around {
+            around.render(work)?;
+        }
+        work.write(self.sink.as_deref_mut())
     }
 }
 

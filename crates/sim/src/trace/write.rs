@@ -73,18 +73,6 @@ impl<W: Write> PcapngWriter<W> {
 
     /// Writes one packet, after its interface where that is new.
     pub fn write(&mut self, packet: &Packet<'_>) -> Result<(), WriteError> {
-        self.write_parts(packet, [packet.bytes])
-    }
-
-    /// The same for a packet whose bytes are these, one behind the other; its own are not
-    /// looked at.
-    #[inline]
-    pub fn write_parts<const N: usize>(
-        &mut self,
-        packet: &Packet<'_>,
-        parts: [&[u8]; N],
-    ) -> Result<(), WriteError> {
-        let captured = captured_length(parts.iter().map(|part| part.len()).sum())?;
         let comment = packet.comment.unwrap_or_default();
         if u16::try_from(comment.len()).is_err() {
             return Err(WriteError::CommentLength {
@@ -92,41 +80,38 @@ impl<W: Write> PcapngWriter<W> {
             });
         }
         let interface = self.interface(packet.link_type)?;
-
-        // The options first, whose length the block's begins with.
         self.block.clear();
         if !comment.is_empty() {
             self.option(COMMENT, comment.as_bytes());
             self.option(0, &[]);
         }
-        const AROUND: u32 = 32;
-        let padding = captured.next_multiple_of(4) - captured;
-        let length = AROUND + captured + padding + self.block.len() as u32;
-        let Timestamp(ticks) = packet.time;
-        let front = [
-            ENHANCED_PACKET,
-            length,
-            interface,
-            (ticks >> 32) as u32,
-            ticks as u32,
-            captured,
-            packet.original_len,
-        ];
+        let around = Around::new(packet, packet.bytes.len(), interface, self.block.len())?;
+        let Around { front, padding, .. } = around;
         self.output
             .write_all(front.map(u32::to_le_bytes).as_flattened())?;
-        for part in parts {
-            self.output.write_all(part)?;
-        }
-        let [a, b, c, d] = length.to_le_bytes();
-        let behind = [0, 0, 0, a, b, c, d];
-        let behind = behind.get(3 - padding as usize..).unwrap_or_default();
-        if self.block.is_empty() {
-            return Ok(self.output.write_all(behind)?);
-        }
-        let (padding, length) = behind.split_at(padding as usize);
-        self.output.write_all(padding)?;
+        self.output.write_all(packet.bytes)?;
+        self.output
+            .write_all([0; 3].get(..padding).unwrap_or_default())?;
         self.output.write_all(&self.block)?;
-        Ok(self.output.write_all(length)?)
+        Ok(self.output.write_all(&around.length.to_le_bytes())?)
+    }
+
+    /// The same for a packet of `captured` bytes that the caller writes between what stands
+    /// around them; the packet's own are not looked at, nor its comment.
+    #[inline]
+    pub(crate) fn around(
+        &mut self,
+        packet: &Packet<'_>,
+        captured: usize,
+    ) -> Result<Around, WriteError> {
+        let interface = self.interface(packet.link_type)?;
+        Around::new(packet, captured, interface, 0)
+    }
+
+    /// Where it writes to.
+    #[inline]
+    pub(crate) fn output_mut(&mut self) -> &mut W {
+        &mut self.output
     }
 
     /// Gives the output back.
@@ -184,6 +169,69 @@ impl<W: Write> PcapngWriter<W> {
             field.copy_from_slice(&length.to_le_bytes());
         }
         Ok(self.output.write_all(&self.block)?)
+    }
+}
+
+/// What stands around the bytes of a packet in its Enhanced Packet Block.
+pub(crate) struct Around {
+    front: [u32; Self::FRONT / 4],
+    /// How many zeros fill the packet's last word.
+    padding: usize,
+    /// The block's.
+    length: u32,
+}
+
+impl Around {
+    const FRONT: usize = 28;
+
+    #[inline]
+    fn new(
+        packet: &Packet<'_>,
+        captured: usize,
+        interface: u32,
+        options: usize,
+    ) -> Result<Self, WriteError> {
+        const AROUND: u32 = Around::FRONT as u32 + 4;
+        let captured = captured_length(captured)?;
+        let padding = captured.next_multiple_of(4) - captured;
+        // Options are two and shorter than 64 KiB.
+        let length = AROUND + captured + padding + options as u32;
+        let Timestamp(ticks) = packet.time;
+        Ok(Self {
+            front: [
+                ENHANCED_PACKET,
+                length,
+                interface,
+                (ticks >> 32) as u32,
+                ticks as u32,
+                captured,
+                packet.original_len,
+            ],
+            padding: padding as usize,
+            length,
+        })
+    }
+
+    /// Adds what stands in front of the packet.
+    #[inline]
+    pub(crate) fn begin(&self, output: &mut Vec<u8>) {
+        let at = output.len();
+        // Word by word in its place: to build it elsewhere and copy it waits for each word.
+        output.resize(at + Self::FRONT, 0);
+        let (fields, _) = output.get_mut(at..).unwrap_or_default().as_chunks_mut();
+        for (field, word) in fields.iter_mut().zip(self.front) {
+            *field = word.to_le_bytes();
+        }
+    }
+
+    /// Adds what stands behind it, where there are no options.
+    #[inline]
+    pub(crate) fn end(&self, output: &mut Vec<u8>) {
+        let end = output.len() + self.padding + 4;
+        output.resize(end, 0);
+        if let Some(field) = output.last_chunk_mut() {
+            *field = self.length.to_le_bytes();
+        }
     }
 }
 

@@ -5,13 +5,16 @@ use serde_json::Value;
 use std::path::Path;
 use std::process::Command;
 
+/// With the interpreter the thread that reads directs and renders, without the other does.
+const ENGINES: [&str; 3] = ["model", "vm", "model,vm"];
+
 /// Replays into a file; gives what was said but for times, the code and the file.
-fn replayed(trace: &Path, threads: &str) -> (Value, Option<i32>, Vec<u8>) {
+fn replayed(trace: &Path, engines: &str, threads: &str) -> (Value, Option<i32>, Vec<u8>) {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out.pcapng");
     let mut command = Command::new(DYNSIM);
     command.arg("replay").arg(trace).arg("--write").arg(&out);
-    command.args(["--engine", "model,vm", "--json", "--threads", threads]);
+    command.args(["--engine", engines, "--json", "--threads", threads]);
     let ended: Run = run(&mut command);
     let mut report = ended.json();
     for key in ["seconds", "by_engine", "written"] {
@@ -23,29 +26,49 @@ fn replayed(trace: &Path, threads: &str) -> (Value, Option<i32>, Vec<u8>) {
 #[test]
 fn every_number_of_threads_gives_the_same_bytes() {
     for trace in captures() {
-        let one = replayed(&trace, "1");
-        assert_eq!(one.1, Some(0), "{}", trace.display());
-        assert!(one.2.len() > 100, "{}", trace.display());
-        for threads in ["2", "3", "16"] {
-            let several = replayed(&trace, threads);
-            assert!(one == several, "{}: {threads} threads", trace.display());
+        for engines in ENGINES {
+            let what = format!("{}: {engines}", trace.display());
+            let one = replayed(&trace, engines, "1");
+            assert_eq!(one.1, Some(0), "{what}");
+            assert!(one.2.len() > 100, "{what}");
+            for threads in ["2", "3", "16"] {
+                let several = replayed(&trace, engines, threads);
+                assert!(one == several, "{what}, {threads} threads");
+            }
         }
     }
 }
 
 #[test]
 fn a_trace_of_many_chunks_that_breaks_off_gives_the_same_bytes() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("long.pcap");
     let mut trace = Vec::new();
     dynencap_sim::workload::write(3_000, &mut trace).unwrap();
+    let mut broken = trace.clone();
     trace.truncate(trace.len() - 100);
-    std::fs::write(&path, &trace).unwrap();
-    let one = replayed(&path, "1");
-    assert_eq!(one.1, Some(2));
-    assert_eq!(one.0["frames_in"], 2_999);
-    assert!(one == replayed(&path, "2"), "2 threads");
-    assert!(one == replayed(&path, "3"), "3 threads");
+    breaks_off(&trace, 2_999);
+    // In the middle of a chunk, behind which there are others.
+    let mut at = 24;
+    for _ in 1..2_000 {
+        let length: [u8; 4] = broken[at + 8..at + 12].try_into().unwrap();
+        at += 16 + u32::from_le_bytes(length) as usize;
+    }
+    broken[at + 8..at + 12].fill(0xff);
+    breaks_off(&broken, 1_999);
+}
+
+fn breaks_off(trace: &[u8], frames: u32) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("long.pcap");
+    std::fs::write(&path, trace).unwrap();
+    for engines in ENGINES {
+        let one = replayed(&path, engines, "1");
+        assert_eq!(one.1, Some(2), "{engines}");
+        assert_eq!(one.0["frames_in"], frames, "{engines}");
+        for threads in ["2", "3"] {
+            let several = replayed(&path, engines, threads);
+            assert!(one == several, "{engines}, {threads} threads");
+        }
+    }
 }
 
 #[test]
