@@ -2,8 +2,8 @@
 //! that the trace had, where one exists for it.
 //!
 //! The file appears under its name only when it is complete. A device or pipe of that name is
-//! written to as it is. Its bytes are made by the [`Renderer`], batch by batch, on another thread
-//! perhaps than the one that writes them.
+//! written to as it is. Its bytes are made by the renderer (`writer::render`), batch by batch, on
+//! another thread perhaps than the one that writes them.
 
 use crate::event::Batch;
 use crate::replay::ReplayError;
