@@ -6,7 +6,7 @@ use crate::event::{Batch, Event, FlowId, Gso, Transport};
 use crate::scenario::{CgroupId, HostSpec, PolicySpec, Segmentation};
 use dynencap_abi::option::{AF_PACKET, ENOPROTOOPT, SOCK_RAW, SOL_DYNENCAP};
 use dynencap_abi::{Config, Policy, Reason, object};
-use dynencap_vm::{self as vm, Machine, Skb, gso};
+use dynencap_vm::{self as vm, Machine, gso};
 
 const ETHERNET_LEN: usize = 14;
 /// The uplink's addresses: any, the comparison begins behind them.
@@ -21,7 +21,6 @@ pub struct VmEngine {
     spec: HostSpec,
     /// How many policies have taken effect: the next one's id, and their generation.
     policies: u32,
-    skb: Skb,
     frame: Vec<u8>,
     segments: Vec<Vec<u8>>,
     counted: [u64; Reason::COUNT],
@@ -58,7 +57,6 @@ impl VmEngine {
             sockets: vec![Some((bare, own))],
             spec: spec.clone(),
             policies: 0,
-            skb: Skb::default(),
             frame: Vec::new(),
             segments: Vec::new(),
             counted: [0; Reason::COUNT],
@@ -124,13 +122,15 @@ impl VmEngine {
             addresses.copy_from_slice(&ETHERNET_ADDRESSES);
             *place = ethertype.to_be_bytes();
         }
-        self.skb.reset_parts(&[&header, packet], ethertype);
+        self.machine
+            .skb_mut()
+            .reset_parts(&[&header, packet], ethertype);
         self.dress(flow);
     }
 
     /// Makes the skb of the frame in hand.
     fn load_frame(&mut self, ethertype: u16, flow: Option<FlowId>) {
-        self.skb.reset(&self.frame, ethertype);
+        self.machine.skb_mut().reset(&self.frame, ethertype);
         self.dress(flow);
     }
 
@@ -138,16 +138,14 @@ impl VmEngine {
     fn dress(&mut self, flow: Option<FlowId>) {
         let socket = flow.and_then(|flow| self.sockets.get(flow.index()).copied().flatten());
         let socket = socket.map(|(socket, _)| socket);
-        self.skb.socket = socket;
-        self.skb.mark = socket.map_or(0, |socket| self.machine.mark(socket));
+        let mark = socket.map_or(0, |socket| self.machine.mark(socket));
+        let skb = self.machine.skb_mut();
+        (skb.socket, skb.mark) = (socket, mark);
     }
 
     /// Runs the egress program on the skb in hand and puts out what the device would.
     fn transmit(&mut self, outcomes: &mut Outcomes) -> Result<Transmitted, Trouble> {
-        let run = self
-            .machine
-            .run_tc(object::EGRESS, &mut self.skb)
-            .map_err(trouble)?;
+        let run = self.machine.run_tc_here(object::EGRESS).map_err(trouble)?;
         let reason = self.reason(&mut outcomes.counters);
         let mut made = 0;
         if let Some(redirect) = run.redirect {
@@ -156,13 +154,13 @@ impl VmEngine {
             }
         } else if run.action != TC_ACT_SHOT {
             let frames = &mut outcomes.frames;
-            if self.skb.is_gso() {
-                made = gso::segment(&self.skb, &mut |frame: &[u8]| {
+            if self.machine.skb().is_gso() {
+                made = gso::segment(self.machine.skb(), &mut |frame: &[u8]| {
                     emit(frames, Port::Wire, frame)
                 })
                 .map_err(|error| Trouble(super::chain(&error)))?;
             } else {
-                emit(frames, Port::Wire, self.skb.data());
+                emit(frames, Port::Wire, self.machine.skb().data());
             }
         }
         Ok(Transmitted {
@@ -174,15 +172,16 @@ impl VmEngine {
     /// What a sender is told comes in at the uplink, past the programs there.
     fn told(&mut self, outcomes: &mut Outcomes) -> Result<(), Trouble> {
         self.frame.clear();
-        self.frame.extend_from_slice(self.skb.data());
+        self.frame.extend_from_slice(self.machine.skb().data());
         self.load_frame(ethertype_of(&self.frame), None);
-        let run = self
-            .machine
-            .run_tc(object::INGRESS, &mut self.skb)
-            .map_err(trouble)?;
+        let run = self.machine.run_tc_here(object::INGRESS).map_err(trouble)?;
         self.reason(&mut outcomes.counters);
         if run.action != TC_ACT_SHOT {
-            emit(&mut outcomes.frames, Port::Delivered, self.skb.data());
+            emit(
+                &mut outcomes.frames,
+                Port::Delivered,
+                self.machine.skb().data(),
+            );
         }
         Ok(())
     }
@@ -196,7 +195,7 @@ impl VmEngine {
         outcomes: &mut Outcomes,
     ) -> Result<Outcome, Trouble> {
         self.load_packet(ethertype, packet, Some(flow));
-        self.skb.gso = gso.map(|gso| translate(gso, ethertype));
+        self.machine.skb_mut().gso = gso.map(|gso| translate(gso, ethertype));
         let mut outcome = Outcome::default();
         if gso.is_none() || self.spec.segmentation == Segmentation::GsoAware {
             let done = self.transmit(outcomes)?;
@@ -205,7 +204,9 @@ impl VmEngine {
         }
         let mut segments = std::mem::take(&mut self.segments);
         segments.clear();
-        let cut = gso::segment(&self.skb, &mut |frame: &[u8]| segments.push(frame.to_vec()));
+        let cut = gso::segment(self.machine.skb(), &mut |frame: &[u8]| {
+            segments.push(frame.to_vec())
+        });
         outcome.segments = cut.map_err(|error| Trouble(super::chain(&error)))?;
         for segment in &segments {
             self.frame.clear();
@@ -302,13 +303,14 @@ impl VmEngine {
             }
             Event::Ingress { ethertype, packet } => {
                 self.load_packet(*ethertype, batch.bytes(packet), None);
-                let run = self
-                    .machine
-                    .run_tc(object::INGRESS, &mut self.skb)
-                    .map_err(trouble)?;
+                let run = self.machine.run_tc_here(object::INGRESS).map_err(trouble)?;
                 outcome.reason = self.reason(&mut outcomes.counters);
                 if run.action != TC_ACT_SHOT {
-                    emit(&mut outcomes.frames, Port::Delivered, self.skb.data());
+                    emit(
+                        &mut outcomes.frames,
+                        Port::Delivered,
+                        self.machine.skb().data(),
+                    );
                 }
             }
         }

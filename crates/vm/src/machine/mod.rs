@@ -128,6 +128,27 @@ impl Machine {
         self.tc(program, skb, u64::MAX, &mut |_| {})
     }
 
+    /// The frame that [`Machine::run_tc_here`] runs over. Other runs leave it as it is.
+    #[must_use]
+    pub fn skb(&self) -> &Skb {
+        &self.memory.skb
+    }
+
+    /// The same, to be changed.
+    pub fn skb_mut(&mut self) -> &mut Skb {
+        &mut self.memory.skb
+    }
+
+    /// As [`Machine::run_tc`], over the frame that the machine keeps: for whoever runs many, one
+    /// after the other.
+    ///
+    /// # Errors
+    /// As [`Machine::run_tc`].
+    pub fn run_tc_here(&mut self, program: &str) -> Result<TcRun, Fault> {
+        let index = self.program_index(program)?;
+        self.tc_here(index, u64::MAX, &mut |_| {})
+    }
+
     /// As [`Machine::run_tc`], with another CPU at work: after every `every` instructions
     /// `interfere` may rewrite sockets' storages.
     ///
@@ -152,10 +173,20 @@ impl Machine {
     ) -> Result<TcRun, Fault> {
         let index = self.program_index(program)?;
         std::mem::swap(&mut self.memory.skb, skb);
+        let result = self.tc_here(index, every, interfere);
+        std::mem::swap(&mut self.memory.skb, skb);
+        result
+    }
+
+    fn tc_here(
+        &mut self,
+        index: usize,
+        every: u64,
+        interfere: &mut dyn FnMut(&mut Storages<'_>),
+    ) -> Result<TcRun, Fault> {
         begin_sk_buff(&mut self.memory, &self.sockets);
         let result = self.run(index, (Hook::Tc, None), every, interfere);
         end_sk_buff(&mut self.memory);
-        std::mem::swap(&mut self.memory.skb, skb);
         result.map(|run| TcRun {
             action: run.value as i32,
             meter: run.meter,
