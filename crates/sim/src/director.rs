@@ -229,6 +229,7 @@ impl Director {
         }
     }
 
+    #[inline(always)]
     fn packet(
         &mut self,
         frame: &trace::Frame<'_>,
@@ -272,6 +273,7 @@ impl Director {
         Fate::Event(batch.events().len() - 1)
     }
 
+    #[inline(always)]
     fn flow_packet(
         &mut self,
         frame: &trace::Frame<'_>,

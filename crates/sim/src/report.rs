@@ -61,9 +61,11 @@ impl Totals {
     pub fn add_batch(&mut self, outcomes: &Outcomes, uplink_mtu: u32) {
         use crate::engine::Port;
         self.frames_out += outcomes.frames.len() as u64;
-        let long =
-            |(port, length): &(Port, usize)| *port == Port::Wire && *length > uplink_mtu as usize;
-        self.over_mtu += outcomes.frames.lengths().filter(long).count() as u64;
+        let mtu = uplink_mtu as usize;
+        if outcomes.frames.longest() > mtu {
+            let long = |(port, length): &(Port, usize)| *port == Port::Wire && *length > mtu;
+            self.over_mtu += outcomes.frames.lengths().filter(long).count() as u64;
+        }
         for outcome in outcomes
             .events
             .iter()

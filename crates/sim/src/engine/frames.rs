@@ -20,6 +20,7 @@ pub struct Frames {
     /// Heads, one behind the other.
     bytes: Vec<u8>,
     index: Vec<Entry>,
+    longest: usize,
 }
 
 #[derive(Debug)]
@@ -60,9 +61,12 @@ impl Frames {
     /// Adds a frame of which only the head is copied; its tail is at this place of the batch's
     /// bytes.
     pub fn push_on(&mut self, port: Port, ethertype: u16, head: &[&[u8]], tail: Range<usize>) {
+        let start = self.bytes.len();
         for part in head {
             self.bytes.extend_from_slice(part);
         }
+        let length = self.bytes.len() - start + tail.len();
+        self.longest = self.longest.max(length);
         self.index.push(Entry {
             head_end: self.bytes.len(),
             tail,
@@ -81,6 +85,12 @@ impl Frames {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.index.is_empty()
+    }
+
+    /// The length of the longest in bytes, from the network header on; 0 where there is none.
+    #[must_use]
+    pub fn longest(&self) -> usize {
+        self.longest
     }
 
     /// The frame at a place, given the batch that it came from.
@@ -142,6 +152,7 @@ impl Frames {
     pub(super) fn clear(&mut self) {
         self.bytes.clear();
         self.index.clear();
+        self.longest = 0;
     }
 }
 
@@ -248,7 +259,10 @@ mod tests {
         assert_eq!(seen, expected);
         let lengths: Vec<_> = frames.lengths().collect();
         assert_eq!(lengths, [(Port::Wire, 3), (Port::Delivered, 4)]);
+        assert_eq!(frames.longest(), 4);
         // What lies in the batch is not the engine's to change.
         assert!(frames.own_mut(0).is_some() && frames.own_mut(1).is_none());
+        frames.clear();
+        assert_eq!((frames.len(), frames.longest()), (0, 0));
     }
 }

@@ -120,8 +120,10 @@ impl Stage {
     /// Checks the invariants that show on every batch: `fits`, `total`.
     fn check(&mut self, batch: &Batch) {
         let mut violations = Vec::new();
+        let mtu = self.uplink_mtu as usize;
         for running in &self.running {
             let name = running.engine.kind().name();
+            let any_too_long = running.outcomes.frames.longest() > mtu;
             for fault in &running.outcomes.faults {
                 let packet = batch.cause(fault.event);
                 violations.push(format!("total: {name}, packet {packet}: {}", fault.what));
@@ -130,11 +132,13 @@ impl Stage {
                 let Some(reason) = outcome.reason else {
                     continue;
                 };
-                let frames = outcome.frames.clone();
-                let mut lengths = frames.filter_map(|at| running.outcomes.frames.length(at));
-                let too_long = |(_, length): &(_, usize)| *length > self.uplink_mtu as usize;
-                if reason.verdict() == Verdict::Encapsulated
-                    && let Some((_, length)) = lengths.find(too_long)
+                let mut lengths = outcome
+                    .frames
+                    .clone()
+                    .filter_map(|at| running.outcomes.frames.length(at));
+                if any_too_long
+                    && reason.verdict() == Verdict::Encapsulated
+                    && let Some((_, length)) = lengths.find(|(_, length)| *length > mtu)
                 {
                     let packet = batch.cause(at);
                     violations.push(format!(

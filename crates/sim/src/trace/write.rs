@@ -217,7 +217,7 @@ impl Around {
     pub(crate) fn begin(&self, output: &mut Vec<u8>) {
         let at = output.len();
         // Word by word in its place: to build it elsewhere and copy it waits for each word.
-        output.resize(at + Self::FRONT, 0);
+        output.extend_from_slice(&[0; Self::FRONT]);
         let (fields, _) = output.get_mut(at..).unwrap_or_default().as_chunks_mut();
         for (field, word) in fields.iter_mut().zip(self.front) {
             *field = word.to_le_bytes();
@@ -228,7 +228,9 @@ impl Around {
     #[inline]
     pub(crate) fn end(&self, output: &mut Vec<u8>) {
         let end = output.len() + self.padding + 4;
-        output.resize(end, 0);
+        // Of constant length, and so without a call.
+        output.extend_from_slice(&[0; 3 + 4]);
+        output.truncate(end);
         if let Some(field) = output.last_chunk_mut() {
             *field = self.length.to_le_bytes();
         }
