@@ -28,25 +28,25 @@ impl Around<'_> {
             ..
         } = work;
         let chunk = batch.replace_chunk(Vec::new());
-        // What this core has read itself is near.
-        let elsewhere = match glances.is_empty() {
-            true => &[],
-            false => placed.as_slice(),
-        };
-        for placed in elsewhere.iter().take(AHEAD) {
-            prefetch(&chunk, placed.start, HEADERS);
-        }
-        let mut ahead = elsewhere.iter().skip(AHEAD);
-        let mut glances = glances.iter();
-        for placed in placed.iter() {
-            if let Some(ahead) = ahead.next() {
-                prefetch(&chunk, ahead.start, HEADERS);
+        if glances.is_empty() {
+            // What this core has read itself is near.
+            for placed in placed.iter() {
+                let frame = placed.frame(&chunk);
+                let record = self.director.direct_at(&frame, Some(placed.start), batch);
+                records.push(record);
             }
-            let (frame, at) = (placed.frame(&chunk), placed.start);
-            records.push(match glances.next() {
-                Some(glance) => self.director.direct_seen(&frame, glance, at, batch),
-                None => self.director.direct_at(&frame, Some(at), batch),
-            });
+        } else {
+            for placed in placed.iter().take(AHEAD) {
+                prefetch(&chunk, placed.start, HEADERS);
+            }
+            let mut ahead = placed.iter().skip(AHEAD);
+            for (placed, glance) in placed.iter().zip(glances.iter()) {
+                if let Some(ahead) = ahead.next() {
+                    prefetch(&chunk, ahead.start, HEADERS);
+                }
+                let (frame, at) = (placed.frame(&chunk), placed.start);
+                records.push(self.director.direct_seen(&frame, glance, at, batch));
+            }
         }
         batch.replace_chunk(chunk);
         work.flows = self.director.flows();

@@ -99,10 +99,13 @@ impl Renderer {
         cuts: &mut Vec<Cut>,
     ) -> Result<(), WriteError> {
         for record in records {
-            let mut parts = Parts::default();
+            let original = Some(record.original_len);
             let Fate::Event(event) = record.fate else {
-                parts.tail = record.header.clone();
-                self.packet(record, Some(record.original_len), batch, parts, cuts)?;
+                let parts = Parts {
+                    tail: record.header.clone(),
+                    ..Parts::default()
+                };
+                self.packet(record, original, batch, parts, cuts)?;
                 continue;
             };
             let Some(outcome) = first.events.get(event) else {
@@ -112,25 +115,21 @@ impl Renderer {
                 .reason
                 .is_some_and(|r| r.verdict() == Verdict::Passed);
             let unchanged = passed && outcome.segments == 0;
-            parts.header = batch.bytes(&record.header);
+            let header = batch.bytes(&record.header);
             for at in outcome.frames.clone() {
                 let Some((ethertype, head, tail)) = first.frames.pieces(at) else {
                     continue;
                 };
-                let mut parts = Parts {
+                let (original, ethertype, trailer) = match unchanged {
+                    true => (original, None, batch.bytes(&record.trailer)),
+                    false => (None, Some(ethertype), &[][..]),
+                };
+                let parts = Parts {
+                    header,
                     head,
                     tail,
-                    ..parts.clone()
-                };
-                let original = match unchanged {
-                    true => {
-                        parts.trailer = batch.bytes(&record.trailer);
-                        Some(record.original_len)
-                    }
-                    false => {
-                        parts.ethertype = Some(ethertype);
-                        None
-                    }
+                    trailer,
+                    ethertype,
                 };
                 self.packet(record, original, batch, parts, cuts)?;
             }
@@ -193,7 +192,7 @@ impl Renderer {
 }
 
 /// The bytes of a packet, one behind the other.
-#[derive(Clone, Default)]
+#[derive(Default)]
 struct Parts<'a> {
     header: &'a [u8],
     head: &'a [u8],
