@@ -12,6 +12,7 @@ use crate::director::Glance;
 use crate::engine::EngineKind;
 use crate::trace::{CHUNK, Chunked, Chunks, Frame, HEADROOM, Reader, TraceError};
 use crate::writer::{self, Sink};
+use rustix::thread::{sched_getaffinity, sched_getcpu, sched_setaffinity};
 use std::num::NonZeroUsize;
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -101,7 +102,11 @@ impl Replay {
                 around: early,
                 sink,
             };
-            let ends = scope.spawn(move || ends.trace(name, chunks, interrupted));
+            let here = sched_getcpu();
+            let ends = scope.spawn(move || {
+                part_from(here);
+                ends.trace(name, chunks, interrupted)
+            });
             let mut failed = None;
             // What is made and used up here stays in this core's cache.
             let mut own = Work::default();
@@ -153,6 +158,20 @@ impl Replay {
         };
         self.flush(observer)?;
         result
+    }
+}
+
+/// Goes to another core than this one, if this thread may, and stays free to go elsewhere. The
+/// scheduler leaves two threads that take turns on one core for a good part of a replay.
+fn part_from(core: usize) {
+    let Ok(all) = sched_getaffinity(None) else {
+        return;
+    };
+    let mut others = all;
+    others.unset(core);
+    if others.count() > 0 && sched_setaffinity(None, &others).is_ok() {
+        // Where it may be was allowed before.
+        let _ = sched_setaffinity(None, &all);
     }
 }
 
