@@ -12,7 +12,7 @@ use crate::director::Glance;
 use crate::engine::EngineKind;
 use crate::trace::{CHUNK, Chunked, Chunks, Frame, HEADROOM, Reader, TraceError};
 use crate::writer::{self, Sink};
-use rustix::thread::{sched_getaffinity, sched_getcpu, sched_setaffinity};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
 use std::num::NonZeroUsize;
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -168,7 +168,10 @@ fn part_from(core: usize) {
         return;
     };
     let mut others = all;
-    others.unset(core);
+    // A set has so many places, and a machine may have more.
+    if core < CpuSet::MAX_CPU {
+        others.unset(core);
+    }
     if others.count() > 0 && sched_setaffinity(None, &others).is_ok() {
         // Where it may be was allowed before.
         let _ = sched_setaffinity(None, &all);
