@@ -2,7 +2,7 @@
 //! flow it names. It can be looked up ahead of the director, on the core that read the frame.
 
 use super::key::TableKey;
-use crate::trace::{self, Link};
+use crate::trace::{self, Direction, Link};
 use dynencap_model::Packet;
 use dynencap_model::flow::key as flow_key;
 
@@ -20,6 +20,8 @@ struct Parts {
     header: u32,
     payload: u32,
     ethertype: u16,
+    vlan_tags: u8,
+    direction: Option<Direction>,
 }
 
 /// The flow that a packet names.
@@ -41,6 +43,8 @@ impl Glance {
                 header: link.header.len() as u32,
                 payload: link.payload.len() as u32,
                 ethertype: link.ethertype,
+                vlan_tags: link.vlan_tags,
+                direction: link.direction,
             }),
             flow: Seen::of(&packet(&link)),
         }
@@ -67,9 +71,8 @@ impl Parts {
             ethertype: self.ethertype,
             payload,
             trailer,
-            // Nobody asks the director's frames for these.
-            vlan_tags: 0,
-            direction: None,
+            vlan_tags: self.vlan_tags,
+            direction: self.direction,
             defect: None,
         })
     }
@@ -135,11 +138,7 @@ mod tests {
             };
             let (link, seen) = Glance::at(&frame).again(&frame);
             let expected = trace::link(link_type, &bytes);
-            let parts = |link: &Link<'_>| {
-                let parts = [link.header, link.payload, link.trailer].map(<[u8]>::to_vec);
-                (parts, link.ethertype, link.defect)
-            };
-            assert_eq!(parts(&link), parts(&expected), "{link_type:?} {bytes:?}");
+            assert_eq!(link, expected, "{link_type:?} {bytes:?}");
             assert_eq!(seen.is_some(), names_flow, "{link_type:?} {bytes:?}");
             if let Some(seen) = seen {
                 let (key, from_lesser) = TableKey::of(&flow_key(&packet(&expected)).unwrap());
