@@ -85,27 +85,30 @@ impl<W: Write> PcapngWriter<W> {
             self.option(COMMENT, comment.as_bytes());
             self.option(0, &[]);
         }
-        let around = Around::new(packet, packet.bytes.len(), interface, self.block.len())?;
-        let Around { front, padding, .. } = around;
+        let EnhancedPacket {
+            front,
+            padding,
+            length,
+        } = EnhancedPacket::new(packet, packet.bytes.len(), interface, self.block.len())?;
         self.output
             .write_all(front.map(u32::to_le_bytes).as_flattened())?;
         self.output.write_all(packet.bytes)?;
         self.output
             .write_all([0; 3].get(..padding).unwrap_or_default())?;
         self.output.write_all(&self.block)?;
-        Ok(self.output.write_all(&around.length.to_le_bytes())?)
+        Ok(self.output.write_all(&length.to_le_bytes())?)
     }
 
     /// The same for a packet of `captured` bytes that the caller writes between what stands
     /// around them; the packet's own are not looked at, nor its comment.
     #[inline]
-    pub(crate) fn around(
+    pub(crate) fn enhanced_packet(
         &mut self,
         packet: &Packet<'_>,
         captured: usize,
-    ) -> Result<Around, WriteError> {
+    ) -> Result<EnhancedPacket, WriteError> {
         let interface = self.interface(packet.link_type)?;
-        Around::new(packet, captured, interface, 0)
+        EnhancedPacket::new(packet, captured, interface, 0)
     }
 
     /// Where it writes to.
@@ -173,7 +176,7 @@ impl<W: Write> PcapngWriter<W> {
 }
 
 /// What stands around the bytes of a packet in its Enhanced Packet Block.
-pub(crate) struct Around {
+pub(crate) struct EnhancedPacket {
     front: [u32; Self::FRONT / 4],
     /// How many zeros fill the packet's last word.
     padding: usize,
@@ -181,7 +184,7 @@ pub(crate) struct Around {
     length: u32,
 }
 
-impl Around {
+impl EnhancedPacket {
     const FRONT: usize = 28;
 
     #[inline]
@@ -191,7 +194,7 @@ impl Around {
         interface: u32,
         options: usize,
     ) -> Result<Self, WriteError> {
-        const AROUND: u32 = Around::FRONT as u32 + 4;
+        const AROUND: u32 = EnhancedPacket::FRONT as u32 + 4;
         let captured = captured_length(captured)?;
         let padding = captured.next_multiple_of(4) - captured;
         // Options are two and shorter than 64 KiB.

@@ -166,9 +166,9 @@ impl Renderer {
             original_len: original.unwrap_or_default().max(length as u32),
             comment: None,
         };
-        let around = self.writer.around(&packet, length)?;
+        let block = self.writer.enhanced_packet(&packet, length)?;
         let output = self.writer.output_mut();
-        around.begin(output);
+        block.begin(output);
         let header = output.len();
         output.extend_from_slice(parts.header);
         if let Some((place, ethertype)) = field
@@ -186,7 +186,7 @@ impl Renderer {
             });
         }
         output.extend_from_slice(parts.trailer);
-        around.end(output);
+        block.end(output);
         Ok(())
     }
 }
